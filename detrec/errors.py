@@ -1,0 +1,54 @@
+"""Every error detrec raises on purpose.
+
+    DetrecError                 exit 2: the run could not be done
+    ├── ConfigError             serve.yaml, an option or an environment variable says something detrec cannot accept
+    ├── ModelError              a model cannot be loaded, or cannot run the requests it was given
+    ├── EngineError             the engine cannot go on, or cannot be had on this machine
+    ├── TraceError              a trace cannot be read or written
+    │   ├── TraceIncomplete     its recorder is still running, or died before closing it
+    │   ├── TraceCorrupt        its bytes are not those that were recorded
+    │   └── TraceVersion        another detrec wrote it
+    └── ReplayError             the engine cannot follow the recorded schedule
+
+A divergence is not here: it is what detrec is for, so it is a result, not an error.
+"""
+
+
+class DetrecError(Exception):
+    """Base of all of them. `hint` is the next thing to try, shown under the message."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(DetrecError):
+    """serve.yaml, an option or an environment variable says something detrec cannot accept."""
+
+
+class ModelError(DetrecError):
+    """A model cannot be loaded, or cannot run the requests it was given."""
+
+
+class EngineError(DetrecError):
+    """The engine cannot go on, or cannot be had on this machine."""
+
+
+class TraceError(DetrecError):
+    """A trace cannot be read or written."""
+
+
+class TraceIncomplete(TraceError):
+    """The trace's recorder is still running, or died before closing it."""
+
+
+class TraceCorrupt(TraceError):
+    """The trace's bytes are not those that were recorded."""
+
+
+class TraceVersion(TraceError):
+    """Another detrec wrote the trace."""
+
+
+class ReplayError(DetrecError):
+    """The engine cannot follow the recorded schedule."""

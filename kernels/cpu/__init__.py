@@ -1,0 +1,1 @@
+"""Kernels compiled for the CPU with numba: the reference of every other device."""

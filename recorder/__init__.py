@@ -1,0 +1,1 @@
+"""What a run leaves behind: fingerprints, the trace, and `record`."""

@@ -1,0 +1,1 @@
+"""What a second run proves: forced schedule, compare, divergence, and `replay`."""
