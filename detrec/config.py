@@ -106,7 +106,9 @@ def load_config(
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", hint="name a serve.yaml; the README has one to copy") from None
+        raise ConfigError(
+            f"{path}: no such file", hint="name a serve.yaml; the README has one to copy"
+        ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory, not a serve.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -115,7 +117,9 @@ def load_config(
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{where}: not YAML: {problem}", hint="check indentation and quotes there") from None
+        raise ConfigError(
+            f"{where}: not YAML: {problem}", hint="check indentation and quotes there"
+        ) from None
     return serve_config(apply_overrides(data, overrides), base=path.parent, environ=environ, where=str(path))
 
 
@@ -127,7 +131,9 @@ def apply_overrides(data: Any, overrides: Sequence[str]) -> Any:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set {text}: expected key=value", hint="for example --set engine.max_num_seqs=1")
+            raise ConfigError(
+                f"--set {text}: expected key=value", hint="for example --set engine.max_num_seqs=1"
+            )
         *parents, last = key.split(".")
         target = data
         for depth, name in enumerate(parents):
@@ -179,7 +185,9 @@ def _requests(data: Any, base: Path, where: str) -> tuple[RequestConfig, ...]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}", hint="requests: takes a list or a .jsonl file") from None
+            raise ConfigError(
+                f"{path}: cannot be read: {error}", hint="requests: takes a list or a .jsonl file"
+            ) from None
         data, places = [], []
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -192,11 +200,16 @@ def _requests(data: Any, base: Path, where: str) -> tuple[RequestConfig, ...]:
         places = [f"{where}: requests[{index}]" for index in range(len(data))]
     else:
         raise ConfigError(f"{where}: requests: expected a list or a .jsonl file, got {type(data).__name__}")
-    requests = tuple(_request(entry, place, index) for index, (entry, place) in enumerate(zip(data, places, strict=True)))
+    requests = tuple(
+        _request(entry, place, index) for index, (entry, place) in enumerate(zip(data, places, strict=True))
+    )
     seen: set[str] = set()
     for request in requests:
         if request.id in seen:
-            raise ConfigError(f"{where}: request id {request.id!r} is used twice", hint="ids tell requests apart in the trace")
+            raise ConfigError(
+                f"{where}: request id {request.id!r} is used twice",
+                hint="ids tell requests apart in the trace",
+            )
         seen.add(request.id)
     return requests
 
@@ -207,9 +220,13 @@ def _request(data: Any, where: str, index: int) -> RequestConfig:
     entry = {"id": f"r{index}", **data}
     entry["sampling"] = build(SamplingParams, entry.get("sampling") or {}, f"{where}: sampling")
     request: RequestConfig = build(RequestConfig, entry, where)
-    given = [name for name in ("prompt", "messages", "prompt_token_ids") if getattr(request, name) is not None]
+    given = [
+        name for name in ("prompt", "messages", "prompt_token_ids") if getattr(request, name) is not None
+    ]
     if len(given) != 1:
-        raise ConfigError(f"{where}: expected one of prompt, messages and prompt_token_ids, got {given or 'none'}")
+        raise ConfigError(
+            f"{where}: expected one of prompt, messages and prompt_token_ids, got {given or 'none'}"
+        )
     if not getattr(request, given[0]):
         raise ConfigError(f"{where}: {given[0]} is empty", hint="a request needs at least one token")
     return request
@@ -241,10 +258,15 @@ def _check(config: ServeConfig, where: str) -> None:
     engine = config.engine
     if engine.tensor_parallel_size != 1:
         raise ConfigError(
-            f"{where}: engine.tensor_parallel_size: the built-in engine runs on one rank, got {engine.tensor_parallel_size}",
+            f"{where}: engine.tensor_parallel_size: the built-in engine runs on one rank, "
+            f"got {engine.tensor_parallel_size}",
             hint="set it to 1",
         )
-    if engine.deterministic and engine.enable_chunked_prefill and engine.max_num_batched_tokens < engine.split_kv_size:
+    if (
+        engine.deterministic
+        and engine.enable_chunked_prefill
+        and engine.max_num_batched_tokens < engine.split_kv_size
+    ):
         raise ConfigError(
             f"{where}: engine.max_num_batched_tokens: {engine.max_num_batched_tokens} is under one split of "
             f"{engine.split_kv_size} tokens, so no prompt could ever start",

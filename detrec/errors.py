@@ -1,7 +1,7 @@
 """Every error detrec raises on purpose.
 
     DetrecError                 exit 2: the run could not be done
-    ├── ConfigError             serve.yaml, an option or an environment variable says something detrec cannot accept
+    ├── ConfigError             serve.yaml, an option or a variable says something detrec cannot accept
     ├── ModelError              a model cannot be loaded, or cannot run the requests it was given
     ├── EngineError             the engine cannot go on, or cannot be had on this machine
     ├── TraceError              a trace cannot be read or written

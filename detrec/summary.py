@@ -1,0 +1,87 @@
+"""What a trace holds, for `detrec record` and `detrec info`."""
+
+from typing import Any
+
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.record import Recording
+
+TEXT_WIDTH = 72
+
+
+def recorded(recording: Recording) -> str:
+    """One line about the run, then one a request with the text it generated."""
+    tokens = sum(map(len, recording.outputs.values()))
+    lines = [
+        f"recorded {recording.path}: {recording.steps} steps, {recording.rows} rows x {recording.ops} ops, "
+        f"{tokens} tokens in {recording.seconds:.2f} s"
+    ]
+    width = max(len(request.id) for request in recording.requests)
+    lines += [
+        f"  {request.id:{width}}  {_clip(recording.texts[request.id])}" for request in recording.requests
+    ]
+    return "\n".join(lines)
+
+
+def _clip(text: str) -> str:
+    """A one-line rendering in printable ASCII, so that no terminal is garbled by what a model says."""
+    shown = ascii(text)[1:-1]
+    return shown if len(shown) <= TEXT_WIDTH else shown[: TEXT_WIDTH - 3] + "..."
+
+
+def facts(trace: TraceReader) -> dict[str, Any]:
+    """A trace's identity, size, configuration and requests, JSON-ready."""
+    taken = trace.taken_tokens()
+    return {
+        "trace": str(trace.path),
+        "uuid": trace.uuid,
+        "status": trace.status,
+        "steps": trace.n_steps,
+        "rows": trace.n_rows,
+        "samples": trace.n_samples,
+        "ops": len(trace.ops),
+        "ranks": trace.ranks,
+        "manifest": trace.manifest,
+        "requests": [
+            {
+                "id": request.id,
+                "arrival": request.arrival,
+                "prompt_tokens": len(request.prompt),
+                "output_tokens": len(taken.get(request.id, [])),
+                "seed": request.sampling.seed,
+                "temperature": request.sampling.temperature,
+            }
+            for request in trace.requests
+        ],
+        "events": _events(trace),
+    }
+
+
+def _events(trace: TraceReader) -> dict[str, int]:
+    counts = {"preempted": 0, "hit": 0}
+    for step in trace.steps():
+        for event in step.events:
+            counts[str(event.kind)] = counts.get(str(event.kind), 0) + 1
+    return counts
+
+
+def to_text(data: dict[str, Any]) -> str:
+    """The same facts for a reader."""
+    config = data["manifest"]["config"]
+    environment = data["manifest"]["environment"]
+    engine = ", ".join(f"{key} {value}" for key, value in config["engine"].items() if value is not None)
+    lines = [
+        f"{data['trace']}: {data['status']}, {data['steps']} steps, {data['rows']} rows x {data['ops']} ops, "
+        f"{data['samples']} samples, {data['ranks']} rank(s)",
+        f"  model     {config['model']} ({data['manifest']['engine'].get('model_digest', 'no digest')})",
+        f"  engine    {engine}",
+        f"  recorded  level {config['record']['level']}; "
+        + ", ".join(f"{k} {v}" for k, v in environment.items() if v),
+        f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
+        "  request   arrival  prompt  output  temperature  seed",
+    ]
+    lines += [
+        f"  {r['id']:9} {r['arrival']:7}  {r['prompt_tokens']:6}  {r['output_tokens']:6}  "
+        f"{r['temperature']:11g}  {r['seed']}"
+        for r in data["requests"]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""From serve.yaml's requests to what the engine runs: token ids, seeds and parameters in effect."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from detrec.engines.builtin.weights import Checkpoint
+
+from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, ServeConfig
+from detrec.engines.base import Request
+from detrec.engines.builtin.blocks import longest
+from detrec.engines.builtin.model_config import ModelConfig
+from detrec.errors import ConfigError, ModelError
+
+
+def resolve_requests(config: ServeConfig, checkpoint: Checkpoint) -> tuple[Request, ...]:
+    """Every request tokenised and checked against the model and the engine.
+
+    A seed that nobody gave becomes the engine's `seed`, else 42 in deterministic mode, else a random one,
+    which the trace then keeps.
+    """
+    check_engine(config.engine, checkpoint.config)
+    requests = tuple(_resolve(request, config.engine, checkpoint) for request in config.requests)
+    check_requests(config.engine, checkpoint.config, requests)
+    return requests
+
+
+def _resolve(request: RequestConfig, engine: EngineConfig, checkpoint: Checkpoint) -> Request:
+    seed = request.sampling.seed
+    if seed is None:
+        seed = engine.seed
+    if seed is None:
+        # FastDeploy's rule, so that its users find the seeds they know
+        seed = DEFAULT_SEED if engine.deterministic else random.randint(0, MAX_SEED)
+    return Request(
+        id=request.id,
+        prompt=tuple(_prompt(request, checkpoint)),
+        sampling=replace(request.sampling, seed=seed),
+        arrival=request.arrival,
+    )
+
+
+def _prompt(request: RequestConfig, checkpoint: Checkpoint) -> Sequence[int]:
+    if request.prompt_token_ids is not None:
+        return request.prompt_token_ids
+    if request.messages is not None:
+        return checkpoint.tokenizer().apply_chat(list(request.messages))
+    return checkpoint.tokenizer().encode(request.prompt or "")
+
+
+def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[Request]) -> None:
+    """Refuse what could never run: ids out of the vocabulary, prompts past the context, too few KV blocks."""
+    for request in requests:
+        where = f"request {request.id}"
+        if not request.prompt:
+            raise ConfigError(f"{where}: the prompt has no tokens")
+        for place, token in enumerate(request.prompt):
+            if not 0 <= token < model.vocab_size:
+                raise ModelError(
+                    f"{where}: prompt token {place} is {token}, "
+                    f"the vocabulary has 0 to {model.vocab_size - 1}",
+                    hint="was the prompt tokenised for another model?",
+                )
+        if len(request.prompt) >= engine.max_model_len:
+            raise ConfigError(
+                f"{where}: the prompt has {len(request.prompt)} tokens, the context of "
+                f"{engine.max_model_len} must hold it and one token more",
+                hint="shorten the prompt, or raise engine.max_model_len",
+            )
+        need = longest(engine, request)
+        if engine.num_gpu_blocks_override is not None and need > engine.num_gpu_blocks_override:
+            raise ConfigError(
+                f"{where}: needs {need} KV blocks of {engine.block_size} tokens at its longest, "
+                f"engine.num_gpu_blocks_override gives {engine.num_gpu_blocks_override}",
+                hint="raise num_gpu_blocks_override, or lower max_tokens",
+            )
+
+
+def check_engine(engine: EngineConfig, model: ModelConfig) -> None:
+    """Refuse an engine that the model cannot be run on."""
+    if engine.max_model_len > model.max_position_embeddings:
+        raise ConfigError(
+            f"engine.max_model_len: {engine.max_model_len}, "
+            f"the model was made for {model.max_position_embeddings}",
+            hint=f"set it to {model.max_position_embeddings} or less",
+        )
+    if not engine.deterministic and engine.dtype != "float32":
+        raise ConfigError(
+            f"engine.deterministic: false runs in float32 on the CPU, got engine.dtype: {engine.dtype}",
+            hint="frameworks have no bfloat16 matmul for every CPU; set dtype: float32",
+        )

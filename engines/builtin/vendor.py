@@ -1,0 +1,30 @@
+"""`deterministic: false`: the framework's own matmul, for contrast.
+
+Its kernels choose their order of additions by the shape of the batch, so a row's bits depend on the rows
+around it. Everything else is as in the deterministic engine.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from detrec.engines.builtin.cpu_ops import named
+from detrec.engines.ops import Ops
+from detrec.kernels import arrays
+from detrec.kernels.cpu.matmul import PackedWeight
+
+
+def vendor_ops(ops: Ops, framework: str) -> Ops:
+    """`ops` with `matmul` done by the framework's library."""
+    unpacked: dict[int, object] = {}
+
+    @named(f"{framework}.matmul")
+    def matmul(name: str, x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None) -> np.ndarray:
+        if id(weight) not in unpacked:
+            unpacked[id(weight)] = arrays.from_numpy(framework, np.ascontiguousarray(weight.unpack().T))
+        product = arrays.from_numpy(framework, np.ascontiguousarray(x)) @ unpacked[id(weight)]  # type: ignore[operator]
+        if bias is not None:
+            product = product + arrays.from_numpy(framework, bias)
+        return arrays.host_view(product)
+
+    return replace(ops, matmul=matmul)

@@ -1,0 +1,53 @@
+"""Known causes of divergence, injected into the real code path.
+
+A fault runs another kernel, another boundary or another seed than it should, from a given step on; it
+never touches a fingerprint. It computes the right result beside the wrong one, so it knows, and says,
+where the first bit changed.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detrec.engines.faults.base import Fault
+from detrec.engines.faults.bitflip import BitFlip
+from detrec.engines.faults.chunk import UnalignedChunk
+from detrec.engines.faults.seed import SeedDrift
+from detrec.engines.faults.split_k import SplitKByBatch
+from detrec.errors import ConfigError
+
+FAULTS: dict[str, type[Fault]] = {
+    fault.name: fault for fault in (SplitKByBatch, UnalignedChunk, SeedDrift, BitFlip)
+}
+
+
+def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fault:
+    """The fault that `NAME[:key=value,...]` asks for. Raises ConfigError naming what is not known."""
+    name, _, tail = text.partition(":")
+    if name not in FAULTS:
+        near = difflib.get_close_matches(name, FAULTS, n=1)
+        raise ConfigError(
+            f"--fault {text}: unknown fault {name!r}",
+            hint=f"did you mean {near[0]}?" if near else f"known faults: {', '.join(FAULTS)}",
+        )
+    cls = FAULTS[name]
+    kinds = {
+        key: kind for key, kind in cls.__init__.__annotations__.items() if key not in ("notify", "return")
+    }
+    values: dict[str, Any] = {}
+    for pair in filter(None, tail.split(",")):
+        key, equals, value = pair.partition("=")
+        if key not in kinds or not equals:
+            raise ConfigError(
+                f"--fault {text}: {pair!r} is not a parameter", hint=f"parameters: {', '.join(kinds)}"
+            )
+        try:
+            values[key] = kinds[key](value)
+        except ValueError:
+            raise ConfigError(f"--fault {text}: {key}: expected a whole number, got {value!r}") from None
+    fault = cls(notify, **values)
+    op = getattr(fault, "op", None)
+    if op is not None and op not in op_names:
+        near = difflib.get_close_matches(op, op_names, n=1)
+        raise ConfigError(f"--fault {text}: no op {op!r}", hint=f"did you mean {near[0]}?" if near else "")
+    return fault

@@ -1,0 +1,98 @@
+"""What a fault is: a wrong path beside the right one, and where the two first differ."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from detrec.engines.base import Scheduler, Step
+from detrec.engines.builtin.chunking import ChunkRule
+from detrec.engines.ops import Op, Ops
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where a fault first changed a bit."""
+
+    step: int
+    request: str
+    position: int
+    name: str
+
+    def __str__(self) -> str:
+        layer, _, op = self.name.rpartition(".")
+        where = f"layer {layer}, op {op}" if layer else f"op {op}"
+        return f"step {self.step}, request {self.request}, position {self.position}, {where}"
+
+
+class Fault:
+    """A cause of divergence; `step` is the first step at which it acts.
+
+    A subclass overrides what it breaks: the Ops table, the rule that cuts prompts, or a recorded plan.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    cause: ClassVar[str]
+
+    def __init__(self, notify: Callable[[str], None], *, step: int = 0) -> None:
+        self.from_step = step
+        self.sighting: Sighting | None = None
+        self._notify = notify
+        self._now = Step(-1, ())
+
+    @property
+    def armed(self) -> bool:
+        """The step that runs now is one that the fault is for."""
+        return self._now.index >= self.from_step
+
+    def step(self, step: Step) -> None:
+        """A forward pass begins."""
+        self._now = step
+
+    def equip(self, ops: Ops) -> Ops:
+        """The operations with this fault in them."""
+        return ops
+
+    def rule(self, rule: ChunkRule) -> ChunkRule:
+        """The rule that cuts prompts, with this fault in it."""
+        return rule
+
+    def plan(self, plan: Scheduler) -> Scheduler:
+        """A recorded schedule, with this fault in it."""
+        return plan
+
+    def compare(
+        self, name: str, right: np.ndarray, wrong: np.ndarray, rows: Sequence[tuple[str, int]]
+    ) -> None:
+        """Remember and tell the first of `rows` whose bits differ."""
+        if self.sighting is None:
+            a, b = (x.reshape(len(x), -1).view(np.uint8).reshape(len(x), -1) for x in (right, wrong))
+            changed = np.flatnonzero((a != b).any(axis=1))
+            if len(changed):
+                self.sighting = Sighting(self._now.index, *rows[changed[0]], name)
+                self._notify(f"fault {self.name}: first bit changed at {self.sighting}")
+
+    def rows(self) -> list[tuple[str, int]]:
+        """(request, position) of every row of the step that runs now."""
+        return [(part.request, p) for part in self._now.slices for p in range(part.start, part.stop)]
+
+    def sample_rows(self) -> list[tuple[str, int]]:
+        """(request, position) of every row that samples in the step that runs now."""
+        return [(part.request, part.stop - 1) for part in self._now.slices if part.samples]
+
+
+class FaultyOp:
+    """An op that another one stands in for; `kernel` names whichever ran last."""
+
+    def __init__(self, right: Op, wrong: Callable[..., Any], kernel: str) -> None:
+        self._right, self._wrong, self._kernel = right, wrong, kernel
+        self.kernel = right.kernel  # type: ignore[attr-defined]
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        output = self._right(name, *args)
+        wrong = self._wrong(name, output, *args)
+        self.kernel = self._right.kernel if wrong is None else self._kernel  # type: ignore[attr-defined]
+        return output if wrong is None else wrong

@@ -1,0 +1,41 @@
+"""The engine that a config names, ready to run."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from detrec.config import ServeConfig
+from detrec.engines.base import Engine, Request
+
+Progress = Callable[[str, int, int], None]
+"""(what, done, total): called as work goes on."""
+
+
+def start_engine(
+    config: ServeConfig,
+    *,
+    requests: Sequence[Request] | None = None,
+    forced: Mapping[str, Sequence[int]] | None = None,
+    fault: str = "",
+    notify: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> Engine:
+    """Load the model and set the engine up.
+
+    `requests` are those of a trace; None means those of `config`, tokenised now. `forced` gives, by request
+    id, the tokens to go on with whatever is sampled. `fault` is `NAME[:key=value,...]`; `notify` is told
+    where it first changed a bit. Raises ConfigError, ModelError or EngineError.
+    """
+    from detrec.engines.builtin.weights import open_checkpoint
+
+    from detrec.engines.builtin.engine import BuiltinEngine
+    from detrec.engines.builtin.model import op_names
+    from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
+    from detrec.engines.faults import arm
+
+    checkpoint = open_checkpoint(config.model)
+    if requests is None:
+        requests = resolve_requests(config, checkpoint)
+    else:
+        check_engine(config.engine, checkpoint.config)
+        check_requests(config.engine, checkpoint.config, requests)
+    armed = arm(fault, tuple(op_names(checkpoint.config)), notify) if fault else None
+    return BuiltinEngine(config, checkpoint, requests, forced=forced, fault=armed, progress=progress)

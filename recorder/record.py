@@ -1,0 +1,92 @@
+"""`detrec record`: run an engine by its own scheduler and keep the trace."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detrec.recorder.manifest import environment_manifest
+from detrec.recorder.probe import TraceProbe
+from detrec.recorder.writer import TraceWriter
+
+from detrec.config import ServeConfig
+from detrec.engines.base import Engine, Request, Scheduler
+from detrec.engines.start import Progress, start_engine
+from detrec.recorder.levels import recorded_ops
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a recording left behind.
+
+    `outputs` are the generated token ids by request, `texts` the same as text; `seconds` is the steps' time.
+    """
+
+    path: str
+    steps: int
+    rows: int
+    ops: int
+    requests: tuple[Request, ...]
+    outputs: dict[str, list[int]]
+    texts: dict[str, str]
+    seconds: float
+
+
+def record(
+    config: ServeConfig,
+    output: str,
+    *,
+    overwrite: bool = False,
+    fault: str = "",
+    notify: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> Recording:
+    """Run the requests of `config` and write the trace to `output`, a path or an fsspec URL.
+
+    An exception, Ctrl-C included, leaves a trace that can be read up to its last step and says `failed`.
+    """
+    TraceWriter.check_free(output, overwrite=overwrite)
+    engine = start_engine(config, fault=fault, notify=notify, progress=progress)
+    return run_recorded(
+        engine, engine.own_scheduler(), config, output, overwrite=overwrite, progress=progress
+    )
+
+
+def run_recorded(
+    engine: Engine,
+    scheduler: Scheduler,
+    config: ServeConfig,
+    output: str,
+    *,
+    ops: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Recording:
+    """Run `engine` by `scheduler` with a trace at `output`; `ops` are the ops to keep, by default the level's."""
+    names = tuple(ops) if ops is not None else recorded_ops(engine.op_names, config.record.level)
+    outputs: dict[str, list[int]] = {request.id: [] for request in engine.requests}
+    expected = sum(request.sampling.max_tokens for request in engine.requests)
+    steps = rows = 0
+    seconds = 0.0
+    with TraceWriter(
+        output, manifest=manifest(config, engine), requests=engine.requests, ops=names, overwrite=overwrite
+    ) as writer:
+        probe = TraceProbe(writer, names)
+        begin = time.perf_counter()
+        for step, samples in engine.run(scheduler, probe, frozenset(names)):
+            steps, rows = steps + 1, rows + step.rows
+            for sample in samples:
+                outputs[sample.request].append(sample.taken)
+            if progress:
+                progress("run", sum(map(len, outputs.values())), expected)
+        seconds = time.perf_counter() - begin
+    texts = {request: engine.decode(tokens) for request, tokens in outputs.items()}
+    return Recording(output, steps, rows, len(names), engine.requests, outputs, texts, seconds)
+
+
+def manifest(config: ServeConfig, engine: Engine) -> dict[str, Any]:
+    """Everything that can change bits: configuration, model, environment."""
+    settings = config.to_json()
+    # requests are kept as they were run, tokenised, in requests/; where the trace went changes no bit
+    del settings["requests"], settings["record"]["output"]
+    return {"config": settings, "engine": engine.manifest(), "environment": environment_manifest()}

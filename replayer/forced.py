@@ -1,0 +1,16 @@
+"""The recorded schedule as a Scheduler."""
+
+from detrec.recorder.reader import TraceReader
+
+from detrec.engines.base import Step
+
+
+class ForcedSchedule:
+    """The committed steps of a trace, one after another."""
+
+    def __init__(self, trace: TraceReader) -> None:
+        self._steps = trace.steps()
+
+    def next_step(self) -> Step | None:
+        """The next recorded step."""
+        return next(self._steps, None)

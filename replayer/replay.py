@@ -1,0 +1,90 @@
+"""`detrec replay`: run a trace again and compare.
+
+`schedule` forces the recorded steps and tokens, `tokens` forces the tokens and lets the scheduler decide,
+`free` forces nothing.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.writer import TraceWriter
+from detrec.replayer.compare import Comparison, compare
+
+from detrec.config import ServeConfig, apply_overrides, serve_config
+from detrec.engines.start import Progress, start_engine
+from detrec.errors import ConfigError
+from detrec.recorder.record import Recording, run_recorded
+from detrec.replayer.forced import ForcedSchedule
+
+MODES = ("schedule", "tokens", "free")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`path` is where the replay's own trace was kept, empty when it was not."""
+
+    comparison: Comparison
+    recording: Recording
+    path: str
+    seconds: float
+
+
+def replay(
+    trace: str,
+    output: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    mode: str = "schedule",
+    fault: str = "",
+    overwrite: bool = False,
+    notify: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> Replay:
+    """Run `trace` again with `overrides` to its config and compare with what was recorded.
+
+    The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
+    is replayed up to its last committed step. Raises ReplayError where the schedule cannot be followed.
+    """
+    begin = time.perf_counter()
+    recorded = TraceReader(trace)
+    config = replayed_config(recorded, overrides)
+    if output is not None:
+        TraceWriter.check_free(output, overwrite=overwrite)
+    engine = start_engine(
+        config,
+        requests=recorded.requests,
+        forced=None if mode == "free" else recorded.taken_tokens(),
+        fault=fault,
+        notify=notify,
+        progress=progress,
+    )
+    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
+    known = set(recorded.ops)
+    ops = [name for name in engine.op_names if name in known]
+    with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
+        path = output or str(Path(scratch) / "replayed.zarr")
+        recording = run_recorded(
+            engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
+        )
+        comparison = compare(recorded, TraceReader(path), progress=progress)
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin)
+
+
+def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeConfig:
+    """The recorded config with `overrides`; requests are the trace's own."""
+    if any(text.startswith("requests") for text in overrides):
+        raise ConfigError(
+            "--set requests: a replay runs the trace's own requests", hint="record the others instead"
+        )
+    data = dict(recorded.manifest["config"])
+    # the trace keeps the requests as they were run, apart from the config
+    data["requests"] = [{"id": r.id, "prompt_token_ids": list(r.prompt)} for r in recorded.requests]
+    config = serve_config(
+        apply_overrides(data, overrides), environ=os.environ, where=f"{recorded.path}: config"
+    )
+    return replace(config, requests=())
