@@ -58,7 +58,8 @@ def _matmul_is_batch_invariant() -> bool:
     """Rows of one batch against the same rows alone, bit for bit, with this machine's code."""
     import numpy as np
 
-    from detrec.kernels.cpu.matmul import matmul, pack_weight
+    from detrec.kernels.cpu.matmul import matmul
+    from detrec.kernels.cpu.packed import pack_weight
 
     generator = np.random.default_rng(7)
     x = generator.standard_normal((33, 192), dtype=np.float32) * np.float32(10) ** (np.arange(192) % 7 - 3)

@@ -166,9 +166,10 @@ def info(run: Trace, as_json: Json = False) -> None:
 @app.command()
 def verify(run: Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
+    from detrec import summary
     from detrec.recorder.verify import verify as check
 
-    print(check(run).to_text())
+    print(summary.verified(run, check(run)))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from typing import Any
 
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
+from detrec.recorder.verify import Verification
 
 TEXT_WIDTH = 72
 
@@ -26,6 +27,12 @@ def _clip(text: str) -> str:
     """A one-line rendering in printable ASCII, so that no terminal is garbled by what a model says."""
     shown = ascii(text)[1:-1]
     return shown if len(shown) <= TEXT_WIDTH else shown[: TEXT_WIDTH - 3] + "..."
+
+
+def verified(run: str, found: Verification) -> str:
+    """One line: what was checked, and up to where."""
+    until = "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
+    return f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
 
 
 def facts(trace: TraceReader) -> dict[str, Any]:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detrec.recorder.reader import TraceReader
-from detrec.recorder.writer import TraceWriter
-from detrec.replayer.compare import Comparison, compare
-
 from detrec.config import ServeConfig, apply_overrides, serve_config
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError
+from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
+from detrec.recorder.writer import TraceWriter
+from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.forced import ForcedSchedule
 
 MODES = ("schedule", "tokens", "free")

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from detrec.engines.builtin.weights import Checkpoint
 
 from detrec.config import ServeConfig
 from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
@@ -21,6 +20,7 @@ from detrec.engines.builtin.model import op_names
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.builtin.vendor import vendor_ops
+from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.faults.base import Fault
 from detrec.engines.ops import Ops, watched
 from detrec.kernels.workspace import Workspace

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from detrec.engines.builtin.weights import Checkpoint
 
 from detrec.config import EngineConfig
 from detrec.engines.builtin.model import Decoder, Layer
 from detrec.engines.builtin.model_config import ModelConfig
+from detrec.engines.builtin.weights import Checkpoint
 from detrec.kernels import arrays
-from detrec.kernels.cpu.matmul import PackedWeight, pack_weight
+from detrec.kernels.cpu.packed import PackedWeight, pack_weight
 from detrec.kernels.cpu.rope import rope_tables
 
 Progress = Callable[[str, int, int], None]

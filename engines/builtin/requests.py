@@ -4,12 +4,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from detrec.engines.builtin.weights import Checkpoint
-
 from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, ServeConfig
 from detrec.engines.base import Request
 from detrec.engines.builtin.blocks import longest
 from detrec.engines.builtin.model_config import ModelConfig
+from detrec.engines.builtin.weights import Checkpoint
 from detrec.errors import ConfigError, ModelError
 
 

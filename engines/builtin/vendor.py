@@ -11,7 +11,7 @@ import numpy as np
 from detrec.engines.builtin.cpu_ops import named
 from detrec.engines.ops import Ops
 from detrec.kernels import arrays
-from detrec.kernels.cpu.matmul import PackedWeight
+from detrec.kernels.cpu.packed import PackedWeight
 
 
 def vendor_ops(ops: Ops, framework: str) -> Ops:
@@ -21,8 +21,8 @@ def vendor_ops(ops: Ops, framework: str) -> Ops:
     @named(f"{framework}.matmul")
     def matmul(name: str, x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None) -> np.ndarray:
         if id(weight) not in unpacked:
-            unpacked[id(weight)] = arrays.from_numpy(framework, np.ascontiguousarray(weight.unpack().T))
-        product = arrays.from_numpy(framework, np.ascontiguousarray(x)) @ unpacked[id(weight)]  # type: ignore[operator]
+            unpacked[id(weight)] = arrays.from_numpy(framework, np.ascontiguousarray(weight.unpacked().T))
+        product = arrays.from_numpy(framework, np.ascontiguousarray(x)) @ unpacked[id(weight)]
         if bias is not None:
             product = product + arrays.from_numpy(framework, bias)
         return arrays.host_view(product)

@@ -32,7 +32,7 @@ class SplitKByBatch(Fault):
 
     def equip(self, ops: Ops) -> Ops:
         """Replace the matmul."""
-        from detrec.kernels.cpu.matmul import split_k_matmul
+        from detrec.kernels.cpu.split_k import kernel, split_k_matmul
 
         def split(name: str, right: np.ndarray, x: np.ndarray, weight: Any, bias: Any) -> np.ndarray | None:
             if not self.armed or name != self.op or len(x) >= self.max_rows:
@@ -42,4 +42,4 @@ class SplitKByBatch(Fault):
             self.compare(name, right, wrong, self.sample_rows() if name == "logits" else self.rows())
             return wrong
 
-        return replace(ops, matmul=FaultyOp(ops.matmul, split, f"cpu.matmul split_k={self.splits}"))
+        return replace(ops, matmul=FaultyOp(ops.matmul, split, kernel(self.splits)))

@@ -1,0 +1,5 @@
+"""`python -m detrec`."""
+
+from detrec.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""A comparison in words and as JSON. The same facts in both; nothing is decided here but how to say it."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from detrec.replayer.comparison import Comparison
+from detrec.replayer.schedule_diff import ScheduleDiff
+
+_SHOWN = 3
+_WIDTH = 60
+_EXIT_CODES = {"identical": 0, "diverged": 1, "incomplete": 2}
+
+
+def exit_code(comparison: Comparison) -> int:
+    """0 identical, 1 diverged, 2 could not tell."""
+    return _EXIT_CODES[comparison.verdict]
+
+
+def to_json(comparison: Comparison, *, trace: str, replayed: str, seconds: float) -> dict[str, Any]:
+    """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null.
+
+    An entry of `schedule_diff` whose `step` is null says how many more differences there are.
+    """
+    first = None
+    if comparison.first is not None:
+        first = asdict(comparison.first)
+        first |= {side: _hex(first[side]) for side in ("recorded", "replayed")}
+    return {
+        "verdict": comparison.verdict,
+        "first": first,
+        "counts": asdict(comparison.counts),
+        "cause": None,
+        "tokens": asdict(comparison.tokens),
+        "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
+        "schedule_diff": _schedule_json(comparison.schedule_diff),
+        "trace": str(trace),
+        "replayed": str(replayed),
+        "seconds": round(seconds, 6),
+    }
+
+
+def to_text(comparison: Comparison, *, seconds: float) -> str:
+    """The verdict on the first line, then what explains it, in about fifteen lines."""
+    lines = [_verdict(comparison)]
+    lines += [f"  {label:<9}  {text}" for label, text in _details(comparison, seconds)]
+    return "\n".join(lines)
+
+
+def _verdict(comparison: Comparison) -> str:
+    counts, first = comparison.counts, comparison.first
+    size = f"{comparison.rows.matched:,} rows x {len(comparison.ops):,} ops"
+    if comparison.verdict == "identical":
+        return f"identical: {size}, {counts.equal:,} fingerprints equal"
+    if comparison.verdict == "incomplete":
+        if not counts.compared:
+            return "could not tell: no fingerprint is in both runs"
+        return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
+    if first is None:
+        return "diverged: other tokens were drawn, and no fingerprint shows where"
+    layer = "" if first.layer is None else f"layer {first.layer}, "
+    rank = f", rank {first.rank}" if comparison.ranks > 1 else ""
+    return (
+        f"diverged: first at step {first.step}, request {_plain(first.request)}, position {first.position}, "
+        f"{layer}op {first.op}{rank}"
+    )
+
+
+def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
+    counts, rows, first = comparison.counts, comparison.rows, comparison.first
+    if first is not None:
+        yield "bits", _sides(_hex(first.recorded), _hex(first.replayed))
+    if comparison.kernels is not None:
+        yield "kernel", _sides(*(name or "none" for name in comparison.kernels))
+    changes = [
+        f"{difference.key}: {_sides(_value(difference.recorded), _value(difference.replayed))}"
+        for difference in comparison.manifest_diff
+    ]
+    yield from _labelled("manifest", changes, len(changes))
+    yield from _schedule(comparison)
+    yield (
+        "cells",
+        f"{counts.compared:,} compared: {counts.equal:,} equal, {counts.born:,} born, "
+        f"{counts.inherited:,} inherited; {counts.missing:,} missing",
+    )
+    if rows.missing:
+        after = f", {rows.after_flip:,} of them after another token was drawn" if rows.after_flip else ""
+        yield "missing", f"{rows.missing:,} rows are in one run only{after}"
+    apart = [
+        f"{number:,} {text}"
+        for number, text in (
+            (rows.cached, "served from the prefix cache in one run"),
+            (rows.superseded, "computed again after a preemption"),
+            (rows.beyond, "after the end of the recording"),
+        )
+        if number
+    ]
+    if apart:
+        yield "rows", ", ".join(apart)
+    yield "tokens", _tokens(comparison)
+    yield "time", f"{seconds:.2f} s"
+
+
+def _schedule(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """What differs in the schedule up to the first divergence; all of it where nothing diverged."""
+    diff, first = comparison.schedule_diff, comparison.first
+    until = None if first is None else first.step
+    before = [d for d in diff.shown if until is None or d.step <= until]
+    # what is not shown comes after what is
+    total = diff.total if until is None or len(before) == len(diff.shown) else len(before)
+    texts = [f"step {d.step}, {d.what}: {_sides(_clip(d.recorded), _clip(d.replayed))}" for d in before]
+    yield from _labelled("schedule", texts, total)
+    if diff.total > total:
+        yield "", f"{diff.total - total:,} schedule differences after the divergence"
+
+
+def _tokens(comparison: Comparison) -> str:
+    flip = comparison.tokens.first_flip
+    if flip is not None:
+        return (
+            f"request {_plain(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
+            f"replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
+        )
+    return "equal" if comparison.tokens.equal else "equal where both runs drew one"
+
+
+def _labelled(label: str, texts: Iterable[str], total: int) -> Iterator[tuple[str, str]]:
+    shown = list(texts)[:_SHOWN]
+    for index, text in enumerate(shown):
+        yield "" if index else label, text
+    if total > len(shown):
+        yield "", f"and {total - len(shown):,} more"
+
+
+def _schedule_json(diff: ScheduleDiff) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = [asdict(difference) for difference in diff.shown]
+    more = diff.total - len(entries)
+    if more:
+        entries.append({"step": None, "what": f"{more} more", "recorded": None, "replayed": None})
+    return entries
+
+
+def _hex(fingerprint: int) -> str:
+    return f"{fingerprint:016x}"
+
+
+def _sides(recorded: str, replayed: str) -> str:
+    return f"recorded {recorded}, replayed {replayed}"
+
+
+def _value(value: Any) -> str:
+    return _clip(json.dumps(value))
+
+
+def _plain(text: str) -> str:
+    """Printable ASCII, so that no terminal is garbled by an id."""
+    return ascii(text)[1:-1]
+
+
+def _clip(text: str) -> str:
+    plain = _plain(text)
+    return plain if len(plain) <= _WIDTH else plain[: _WIDTH - 3] + "..."

@@ -1,0 +1,97 @@
+"""Who owns a tensor: the one file that knows Paddle from Torch.
+
+Every other kernel file takes arrays and asks here for memory. A framework is imported when it is first asked
+for.
+"""
+
+import functools
+import importlib
+import warnings
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from detrec.errors import EngineError
+
+# the package to import, and the extra of detrec that installs it
+_EXTRAS = {"paddle": "cpu", "torch": "torch"}
+
+
+@functools.cache
+def framework_module(framework: str) -> ModuleType:
+    """The module of "paddle" or "torch"; raise EngineError where it is not installed."""
+    if framework not in _EXTRAS:
+        raise ValueError(f"framework is {framework!r}, expected one of {sorted(_EXTRAS)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No ccache found")
+            return importlib.import_module(framework)
+    except ImportError as error:
+        raise EngineError(
+            f"framework {framework} cannot be imported: {error}",
+            hint=f"pip install 'detrec[{_EXTRAS[framework]}]'",
+        ) from error
+
+
+def _device(framework: str, device: str) -> str:
+    return device.replace("gpu", "cuda") if framework == "torch" else device
+
+
+def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device: str = "cpu") -> Any:
+    """A tensor of `shape` with whatever was in memory; `device` is "cpu", "gpu" or "gpu:1"."""
+    module = framework_module(framework)
+    if framework == "torch":
+        return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
+    return module.empty(shape, dtype=dtype, device=device)
+
+
+def from_numpy(framework: str, array: np.ndarray, device: str = "cpu") -> Any:
+    """A tensor with a copy of `array`; uint16 is taken as the bits of bfloat16."""
+    kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+    tensor = empty(framework, array.shape, kind)
+    host_view(tensor)[...] = array
+    return tensor if device == "cpu" else tensor.to(_device(framework, device))
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """A copy of the tensor on the host; bfloat16 comes as its bits in uint16."""
+    host = tensor.detach().cpu()
+    return host_view(host.contiguous()).copy()
+
+
+def host_view(tensor: Any) -> np.ndarray:
+    """The memory of a CPU tensor as a numpy array: no copy, writable; bfloat16 as its bits in uint16.
+
+    The view keeps the tensor alive.
+    """
+    if dtype(tensor) == "bfloat16":
+        # DLPack has no numpy type for bfloat16, int16 passes
+        return np.from_dlpack(tensor.view(_int16(tensor))).view(np.uint16)
+    return np.from_dlpack(tensor)
+
+
+def _int16(tensor: Any) -> Any:
+    owner = type(tensor).__module__.partition(".")[0]
+    return framework_module("torch").int16 if owner == "torch" else "int16"
+
+
+def data_ptr(tensor: Any) -> int:
+    """The address of the tensor's first element."""
+    return int(tensor.data_ptr())
+
+
+def dtype(tensor: Any) -> str:
+    """The name of the tensor's element type: "float32", "bfloat16", "int64"."""
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def synchronize(framework: str, device: str = "cpu") -> None:
+    """Wait until the device has done everything asked of it; nothing to wait for on a CPU."""
+    if device == "cpu":
+        return
+    module = framework_module(framework)
+    if framework == "torch":
+        module.cuda.synchronize(_device(framework, device))
+    else:
+        module.device.synchronize(device)

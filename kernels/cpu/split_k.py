@@ -1,0 +1,42 @@
+"""Matmul with K cut into leaves: the fault that a kernel commits when it splits K by the size of the batch.
+
+Every leaf is an FMA chain of its own; leaves are added in rising order, then the bias. So its bits move with
+`splits`, which is the point: nothing but a fault and the negative control of a test may call it.
+"""
+
+import numpy as np
+
+from detrec.kernels.cpu.matmul import NO_BIAS, multiply
+from detrec.kernels.cpu.packed import PackedWeight
+from detrec.kernels.cpu.portable import compiled, narrow
+
+
+def kernel(splits: int) -> str:
+    """Names the kernel and all of its configuration that could move a bit."""
+    return f"cpu.split_k_matmul fma-chain leaves={splits}"
+
+
+@compiled
+def _add(leaves: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    for row in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = leaves[0, row, j]
+            for leaf in range(1, leaves.shape[0]):
+                total += leaves[leaf, row, j]
+            out[row, j] = narrow(total + bias[j] if bias.size else total, out)
+
+
+def split_k_matmul(
+    x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None, out: np.ndarray, splits: int
+) -> np.ndarray:
+    """out = x @ W^T + bias of `matmul`, leaf i over k in [K * i // splits, K * (i + 1) // splits)."""
+    if splits < 1:
+        raise ValueError(f"split_k_matmul: splits is {splits}, expected at least 1")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"split_k_matmul: bias has shape {bias.shape}, weight needs ({weight.shape[0]},)")
+    cuts = [weight.shape[1] * i // splits for i in range(splits + 1)]
+    leaves = np.empty((splits, *out.shape), np.float32)
+    for leaf, start, stop in zip(leaves, cuts, cuts[1:], strict=False):
+        multiply(x, weight, None, leaf, start, stop)
+    _add(leaves, NO_BIAS if bias is None else bias, out)
+    return out

@@ -1,0 +1,102 @@
+"""Chunks read from a store, each checked against its digest the first time.
+
+A trace that was never closed has a digest for every full chunk, and for an unfinished one the digest of the
+rows its commit marker covers: rows that came after may be there, and are not read. Those rows are in the
+chunk's own file if the recorder got so far, else in TAIL.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detrec.errors import TraceCorrupt
+from detrec.recorder.digests import digest
+from detrec.recorder.schema import TAIL, ArraySpec, tail_layout
+from detrec.recorder.store import Store
+
+
+class CheckedChunks:
+    """`digests` by file, `tails` by array path: rows of its unfinished chunk and their digest."""
+
+    def __init__(
+        self,
+        store: Store,
+        digests: Mapping[str, str],
+        tails: Mapping[str, Sequence[Any]],
+        specs: Iterable[ArraySpec],
+    ) -> None:
+        self.digests = digests
+        self._tails = tails
+        self._store = store
+        self._checked: set[str] = set()
+        self._offsets = tail_layout(specs)[0]
+        self._tail_file: bytes | None = None
+
+    def file(self, key: str) -> bytes:
+        """A listed file, checked."""
+        data = self._read(key)
+        if key not in self._checked:
+            if key not in self.digests:
+                raise TraceCorrupt(f"{self._store.name}: {key}: has no digest")
+            if digest(data) != self.digests[key]:
+                raise TraceCorrupt(f"{self._store.name}: {key}: its bytes are not those that were recorded")
+            self._checked.add(key)
+        return data
+
+    def attributes(self, key: str) -> dict[str, Any]:
+        """The attributes in a group's metadata file."""
+        return dict(json.loads(self.file(key))["attributes"])
+
+    def chunk(self, spec: ArraySpec, index: int, rows: int) -> np.ndarray:
+        """The rows of a chunk of an array that has `rows` rows."""
+        filled = min(rows - index * spec.chunk, spec.chunk)
+        key = spec.key(index)
+        if filled < spec.chunk and spec.path in self._tails:
+            return self._tail(spec, key, filled)
+        data = self.file(key)
+        try:
+            return spec.decode(data)[:filled]
+        except ValueError as error:
+            raise TraceCorrupt(f"{self._store.name}: {key}: cannot be decoded: {error}") from error
+
+    def array(self, spec: ArraySpec, rows: int) -> np.ndarray:
+        """A whole array of `rows` rows, read-only."""
+        out = np.empty(spec.shape(rows), spec.dtype)
+        for index in range(spec.chunks(rows)):
+            part = self.chunk(spec, index, rows)
+            out[index * spec.chunk : index * spec.chunk + len(part)] = part
+        out.flags.writeable = False
+        return out
+
+    def _tail(self, spec: ArraySpec, key: str, filled: int) -> np.ndarray:
+        try:
+            rows = self._unfinished(spec, key)[:filled]
+        except ValueError as error:
+            raise TraceCorrupt(f"{self._store.name}: {key}: cannot be decoded: {error}") from error
+        if key not in self._checked:
+            if [filled, digest(rows.tobytes())] != list(self._tails[spec.path]):
+                raise TraceCorrupt(f"{self._store.name}: {key}: its rows are not those that were committed")
+            self._checked.add(key)
+        return rows
+
+    def _unfinished(self, spec: ArraySpec, key: str) -> np.ndarray:
+        if not spec.compressed:
+            return spec.decode(self._read(key))
+        data = self._store.read(key)
+        if data is not None:
+            return spec.decode(data)
+        if self._tail_file is None:
+            self._tail_file = self._read(TAIL)
+        start = self._offsets[spec.path]
+        part = self._tail_file[start : start + spec.chunk * spec.row_bytes]
+        if len(part) < spec.chunk * spec.row_bytes:
+            raise ValueError(f"{TAIL} is cut off")
+        return np.frombuffer(part, spec.dtype).reshape(spec.shape(spec.chunk))
+
+    def _read(self, key: str) -> bytes:
+        data = self._store.read(key)
+        if data is None:
+            raise TraceCorrupt(f"{self._store.name}: {key}: is missing")
+        return data

@@ -1,0 +1,92 @@
+"""TraceProbe: fingerprints what an engine computes as it is computed, and writes a step when it is over.
+
+An engine must not change an array that it has reported: one that is reported twice in a row, as by an
+all-reduce over one rank, is fingerprinted once.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.recorder.writer import TraceWriter
+
+Fingerprint = Callable[[np.ndarray, np.ndarray], Any]
+"""`fingerprint(x [rows, width], out uint64 [rows])`."""
+
+
+class TraceProbe:
+    """Records the ops named in `ops`, those of `writer` in their order, through one buffer a rank.
+
+    An op that a step does not report has fingerprint 0 and no kernel. Raises ValueError for an output that
+    has not one leading index a row, KeyError for an op that is not recorded.
+    """
+
+    def __init__(
+        self,
+        writer: TraceWriter,
+        ops: Sequence[str],
+        *,
+        ranks: int = 1,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
+        if fingerprint is None:
+            from detrec.kernels.cpu import fingerprint as kernel
+
+            fingerprint = kernel.fingerprint
+        self._fingerprint = fingerprint
+        self._writer = writer
+        self._ops = {name: (index, name in SAMPLE_OPS) for index, name in enumerate(ops)}
+        # [ranks, ops, rows]: an op writes one run of memory
+        self._buffer = np.zeros((ranks, len(self._ops), 0), np.uint64)
+        self._kernels = [""] * len(self._ops)
+        self._seen: tuple[Any, int, int, bool] = (None, -1, -1, False)
+        self._step: Step | None = None
+
+    def step(self, step: Step, tokens: Sequence[int]) -> None:
+        """A forward pass begins."""
+        self._started = time.perf_counter()
+        self._step, self._tokens = step, tokens
+        self._rows = step.rows
+        ranks, ops, room = self._buffer.shape
+        if self._rows > room:
+            self._buffer = np.empty((ranks, ops, self._rows), np.uint64)
+        self._prints = self._buffer[:, :, : self._rows]
+        self._prints.fill(0)
+        self._sample_rows = np.array(step.sample_rows, np.intp)
+        self._sampled = np.zeros(len(self._sample_rows), np.uint64)
+        self._kernels = [""] * ops
+        self._seen = (None, -1, -1, False)
+
+    def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
+        """Fingerprint `output`, a row at a time."""
+        index, samples = self._ops[name]
+        self._kernels[index] = kernel
+        seen, before, of_rank, sampled = self._seen
+        row = self._prints[rank, index]
+        if output is seen and rank == of_rank and samples is sampled:
+            row[:] = self._prints[rank, before]
+            return
+        self._seen = (output, index, rank, samples)
+        out = self._sampled if samples else row
+        if len(output) != len(out):
+            raise ValueError(f"{name}: expected {len(out)} rows, got {len(output)}")
+        self._fingerprint(output if output.dtype.names is None else _words(output), out)
+        if samples:
+            row[self._sample_rows] = out
+
+    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
+        """The step is over: hand it to the writer."""
+        assert self._step is not None, "sampled before any step"
+        prints = [rank.T for rank in self._prints]
+        # nothing of the engine's may be kept alive or looked at after its step
+        self._seen = (None, -1, -1, False)
+        seconds = time.perf_counter() - self._started
+        self._writer.step(self._step, self._tokens, prints, tuple(self._kernels), samples, events, seconds)
+
+
+def _words(records: np.ndarray) -> np.ndarray:
+    """Records of whole 64-bit words as int64 [rows, words], without a copy."""
+    return records.view(np.int64).reshape(len(records), -1)

@@ -1,0 +1,185 @@
+"""Cells of matched rows compared in blocks, so that memory does not grow with the trace.
+
+A cell is one op of one row on one rank. It is compared where both runs recorded it, missing where it should
+be there and at most one did. A chunk whose digests are equal in both runs is not read: its cells count as
+equal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detrec.replayer.columns import Columns
+from detrec.replayer.divergence import DivergentRows
+from detrec.replayer.gather import Gather
+from detrec.replayer.trace import Trace
+
+BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Rows side by side, `recorded` in ascending order, and where they stand."""
+
+    recorded: np.ndarray
+    replayed: np.ndarray
+    request: np.ndarray
+    generation: np.ndarray
+    position: np.ndarray
+
+    def __getitem__(self, part: slice) -> "Pairs":
+        names = Pairs.__slots__
+        return Pairs(*(getattr(self, name)[part] for name in names))
+
+    def __len__(self) -> int:
+        return len(self.recorded)
+
+
+@dataclass(slots=True)
+class Cells:
+    """Counts of cells. `unread` of the compared ones are equal by the digest of their chunk."""
+
+    compared: int = 0
+    divergent: int = 0
+    missing: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Ops that run on the same rows: `ops` indexes the compared columns; `mask` is bool [ops, ranks]."""
+
+    pairs: Pairs
+    ops: np.ndarray
+    mask: np.ndarray
+
+
+def compare_cells(
+    recorded: Trace,
+    replayed: Trace,
+    columns: Columns,
+    rows: Pairs,
+    samples: Pairs,
+    mask: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    block_bytes: int = BLOCK_BYTES,
+) -> tuple[Cells, DivergentRows]:
+    """Compare the cells of `rows`, and of `samples` for the ops that run on rows that sample.
+
+    `mask`, bool [ops, ranks], says which columns either run records; a cell there that neither has is
+    missing.
+    """
+    groups = [
+        _Group(pairs, np.flatnonzero(which), mask[which])
+        for pairs, which in ((rows, ~columns.samples), (samples, columns.samples))
+    ]
+    ours = Gather(recorded, columns.recorded, columns.ranks)
+    theirs = Gather(replayed, columns.replayed, columns.ranks)
+    same = _equal_chunks(recorded, replayed, groups)
+    cells, found = Cells(), []
+    chunk_rows = recorded.fingerprint_chunk_rows
+    per_block = max(block_bytes // max(ours.row_bytes * chunk_rows, 1), 1)
+    chunk, n_chunks = 0, len(same)
+    while chunk < n_chunks:
+        end = chunk + 1
+        while end < min(chunk + per_block, n_chunks) and same[end] == same[chunk]:
+            end += 1
+        for group in groups:
+            start, stop = np.searchsorted(group.pairs.recorded, (chunk * chunk_rows, end * chunk_rows))
+            part = group.pairs[start:stop]
+            if same[chunk]:
+                cells.compared += len(part) * int(group.mask.sum())
+                cells.unread += len(part) * int(group.mask.sum())
+            elif len(part) and len(group.ops):
+                found += _compare_blocks(cells, ours, theirs, part, group, block_bytes)
+        chunk = end
+        progress(min(chunk * chunk_rows, recorded.n_rows), recorded.n_rows)
+    return cells, join(found)
+
+
+def _equal_chunks(recorded: Trace, replayed: Trace, groups: list[_Group]) -> list[bool]:
+    """For every recorded chunk: do its pairs lie alike in one replayed chunk with equal digests?"""
+    size = recorded.fingerprint_chunk_rows
+    n_chunks = -(-recorded.n_rows // size)
+    same = [False] * n_chunks
+    if (recorded.ops, recorded.ranks, size) != (
+        replayed.ops,
+        replayed.ranks,
+        replayed.fingerprint_chunk_rows,
+    ):
+        return same
+    edges = [np.searchsorted(group.pairs.recorded, np.arange(n_chunks + 1) * size) for group in groups]
+    shifts = [group.pairs.replayed - group.pairs.recorded for group in groups]
+    for chunk in range(n_chunks):
+        parts = [shift[edge[chunk] : edge[chunk + 1]] for shift, edge in zip(shifts, edges, strict=True)]
+        found = {int(end) for part in parts if len(part) for end in (part.min(), part.max())}
+        if len(found) != 1:
+            continue
+        shift = found.pop()
+        digests = [
+            (
+                recorded.fingerprint_digest(rank, chunk),
+                replayed.fingerprint_digest(rank, chunk + shift // size),
+            )
+            for rank in range(recorded.ranks)
+            if shift % size == 0
+        ]
+        same[chunk] = bool(digests) and all(ours is not None and ours == theirs for ours, theirs in digests)
+    return same
+
+
+def _compare_blocks(
+    cells: Cells, ours: Gather, theirs: Gather, pairs: Pairs, group: _Group, block_bytes: int
+) -> list[DivergentRows]:
+    """Compare `pairs` block by block: a stored chunk may be larger than memory is meant to be."""
+    size = max(block_bytes // max(ours.row_bytes, 1), 1)
+    found = []
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        left, right = ours.take(part.recorded, group.ops), theirs.take(part.replayed, group.ops)
+        if left.min() > 0 and np.array_equal(left, right):
+            cells.compared += left.size
+            continue
+        rows = _compare_block(cells, left, right, part, group)
+        if len(rows):
+            found.append(rows)
+    return found
+
+
+def _compare_block(
+    cells: Cells, left: np.ndarray, right: np.ndarray, pairs: Pairs, group: _Group
+) -> DivergentRows:
+    differ = left != right
+    here, there = left != 0, right != 0
+    both = here & there
+    compared = int(np.count_nonzero(both))
+    cells.compared += compared
+    cells.missing += int(np.count_nonzero(here | there | group.mask)) - compared
+    differ &= both
+    at = np.flatnonzero(differ.any(axis=(1, 2)))
+    differ = differ[at]
+    total = differ.sum(axis=(1, 2), dtype=np.int32)
+    cells.divergent += int(total.sum())
+    first = differ.any(axis=2).argmax(axis=1) if len(at) else np.zeros(0, np.int64)
+    return DivergentRows(
+        pairs.recorded[at],
+        pairs.replayed[at],
+        pairs.request[at],
+        pairs.generation[at],
+        pairs.position[at],
+        group.ops[first].astype(np.int32),
+        differ[np.arange(len(at)), first].sum(axis=1, dtype=np.int32),
+        total,
+    )
+
+
+def join(found: Sequence[DivergentRows]) -> DivergentRows:
+    """All of them, in the order given."""
+    if not found:
+        wide, narrow = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        return DivergentRows(wide, wide, narrow, narrow, narrow, narrow, narrow, narrow)
+    return DivergentRows(
+        *(np.concatenate([getattr(part, name) for part in found]) for name in DivergentRows.__slots__)
+    )

@@ -1,0 +1,67 @@
+"""Fingerprints of any rows of a trace, read in whole chunks of which the latest stay in memory."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from detrec.replayer.trace import Trace
+
+CACHE_BYTES = 48 << 20
+
+
+class Gather:
+    """Reads rows of some columns of a trace, on ranks 0 to `ranks` - 1."""
+
+    def __init__(
+        self, trace: Trace, columns: np.ndarray, ranks: int, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._trace = trace
+        whole = np.array_equal(columns, np.arange(len(trace.ops)))
+        self._columns: np.ndarray | slice = slice(None) if whole else columns
+        self.row_bytes = 8 * len(columns) * ranks
+        self._ranks = ranks
+        stored = 8 * len(trace.ops) * ranks * trace.fingerprint_chunk_rows
+        # a chunk that would fill the cache is read in parts
+        parts = -(-stored * 2 // cache_bytes)
+        self._unit = max(trace.fingerprint_chunk_rows // max(parts, 1), 1)
+        self._room = max(cache_bytes // max(self._unit * self.row_bytes, 1), 2)
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def take(self, rows: np.ndarray, ops: np.ndarray) -> np.ndarray:
+        """uint64 [rows, ops, ranks], a view where it can be: do not write to it.
+
+        `rows`, int64 [n], in any order; `ops` are indices into `columns`.
+        """
+        unit, columns = rows // self._unit, _selector(ops)
+        if len(rows) and (unit == unit[0]).all():
+            number = int(unit[0])
+            return self._chunk(number)[:, columns][_selector(rows - number * self._unit)]
+        out = np.empty((len(rows), len(ops), self._ranks), np.uint64)
+        order = np.argsort(unit, kind="stable")
+        for some in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(rows) else ():
+            number = int(unit[some[0]])
+            out[_selector(some)] = self._chunk(number)[:, columns][
+                _selector(rows[some] - number * self._unit)
+            ]
+        return out
+
+    def _chunk(self, number: int) -> np.ndarray:
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        while len(self._cache) >= self._room:
+            self._cache.popitem(last=False)
+        start = number * self._unit
+        stop = min(start + self._unit, self._trace.n_rows)
+        ranks = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in range(self._ranks)]
+        chunk = ranks[0][:, :, None] if len(ranks) == 1 else np.stack(ranks, axis=2)
+        self._cache[number] = chunk
+        return chunk
+
+
+def _selector(rows: np.ndarray) -> np.ndarray | slice:
+    """The same indices, as a slice where they are consecutive, so that taking them copies nothing."""
+    first = int(rows[0]) if len(rows) else 0
+    if len(rows) and int(rows[-1]) - first == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(first, first + len(rows))
+    return rows

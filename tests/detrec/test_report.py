@@ -1,0 +1,159 @@
+"""What a comparison looks like, to a reader and to a program."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detrec.engines.base import Event, EventKind
+from detrec.replayer.compare import compare
+from detrec.replayer.manifest_diff import ManifestDifference
+from detrec.report import exit_code, to_json, to_text
+from tests.replayer.fakes import fake_trace, part
+
+STEPS = [[part("r0", 0, 4), part("r1", 0, 3)], [part("r0", 4, 5), part("r1", 3, 4)]]
+KERNELS = {1: ("kernel",) * 5 + ("split_k",) + ("kernel",) * 3}
+
+
+def diverged():
+    recorded = fake_trace(STEPS, manifest={"config": {"split_kv_size": 16}})
+    replayed = fake_trace(
+        [STEPS[0], STEPS[1][::-1]],
+        manifest={"config": {"split_kv_size": 32}},
+        kernels=KERNELS,
+        token=lambda name, at: at + 1 + 100 * (name == "r1" and at == 4),
+    )
+    for op in ("1.attn", "1.output", "logits", "sampled"):
+        replayed.change("r1", 3, op)
+    return compare(recorded, replayed)
+
+
+def test_identical_in_text():
+    assert to_text(compare(fake_trace(STEPS), fake_trace(STEPS)), seconds=0.5).splitlines() == [
+        "identical: 9 rows x 9 ops, 71 fingerprints equal",
+        "  cells      71 compared: 71 equal, 0 born, 0 inherited; 0 missing",
+        "  tokens     equal",
+        "  time       0.50 s",
+    ]
+
+
+def test_a_divergence_in_text():
+    assert to_text(diverged(), seconds=0.5).splitlines() == [
+        "diverged: first at step 1, request r1, position 3, layer 1, op attn",
+        "  bits       recorded 00000000000040c6, replayed 00000001000040c6",
+        "  kernel     recorded kernel, replayed split_k",
+        "  manifest   config.split_kv_size: recorded 16, replayed 32",
+        "  schedule   step 1, order: recorded r0[4:5) r1[3:4), replayed r1[3:4) r0[4:5)",
+        "  cells      71 compared: 67 equal, 1 born, 3 inherited; 0 missing",
+        "  tokens     request r1, position 3: recorded 5, replayed 105, recorded margin 0.25 nats",
+        "  time       0.50 s",
+    ]
+
+
+def test_missing_cells_in_text():
+    longer = [*STEPS, ([part("r0", 0, 6)], [Event(EventKind.PREEMPTED, "r0", 5)])]
+    assert to_text(compare(fake_trace(longer), fake_trace(STEPS)), seconds=0.5).splitlines() == [
+        "could not tell: 71 fingerprints equal and none differ, but some are missing",
+        "  schedule   step 2, steps: recorded r0[0:6), replayed ended",
+        "  cells      71 compared: 71 equal, 0 born, 0 inherited; 9 missing",
+        "  missing    1 rows are in one run only",
+        "  rows       5 computed again after a preemption",
+        "  tokens     equal where both runs drew one",
+        "  time       0.50 s",
+    ]
+
+
+def test_nothing_to_compare_in_text():
+    assert to_text(compare(fake_trace([]), fake_trace([])), seconds=0.5).startswith(
+        "could not tell: no fingerprint is in both runs\n"
+    )
+
+
+def test_the_json_of_a_divergence():
+    assert to_json(diverged(), trace="a.zarr", replayed="b.zarr", seconds=0.5) == {
+        "verdict": "diverged",
+        "first": {
+            "step": 1,
+            "request": "r1",
+            "position": 3,
+            "layer": 1,
+            "op": "attn",
+            "rank": 0,
+            "recorded": "00000000000040c6",
+            "replayed": "00000001000040c6",
+        },
+        "counts": {"compared": 71, "equal": 67, "born": 1, "inherited": 3, "missing": 0},
+        "cause": None,
+        "tokens": {
+            "equal": False,
+            "first_flip": {"request": "r1", "position": 3, "recorded": 5, "replayed": 105, "margin": 0.25},
+        },
+        "manifest_diff": [{"key": "config.split_kv_size", "recorded": 16, "replayed": 32}],
+        "schedule_diff": [
+            {"step": 1, "what": "order", "recorded": "r0[4:5) r1[3:4)", "replayed": "r1[3:4) r0[4:5)"}
+        ],
+        "trace": "a.zarr",
+        "replayed": "b.zarr",
+        "seconds": 0.5,
+    }
+
+
+def test_the_json_has_one_order_of_keys_and_plain_values():
+    for comparison in (
+        diverged(),
+        compare(fake_trace(STEPS), fake_trace(STEPS)),
+        compare(fake_trace([]), fake_trace([])),
+    ):
+        data = to_json(comparison, trace="a", replayed="b", seconds=0.5)
+        assert json.loads(json.dumps(data)) == data
+        assert list(data) == [
+            "verdict",
+            "first",
+            "counts",
+            "cause",
+            "tokens",
+            "manifest_diff",
+            "schedule_diff",
+            "trace",
+            "replayed",
+            "seconds",
+        ]
+
+
+def test_the_json_says_how_many_schedule_differences_it_leaves_out():
+    steps = [[part("r0", at, at + 1), part("r1", at, at + 1)] for at in range(30)]
+    found = compare(fake_trace(steps), fake_trace([step[::-1] for step in steps]))
+    entries = to_json(found, trace="a", replayed="b", seconds=0.5)["schedule_diff"]
+    assert len(entries) == 21
+    assert entries[-1] == {"step": None, "what": "10 more", "recorded": None, "replayed": None}
+    assert "             and 27 more" in to_text(found, seconds=0.5).splitlines()
+
+
+def test_a_schedule_difference_after_the_divergence_does_not_explain_it():
+    recorded, replayed = fake_trace(STEPS), fake_trace([STEPS[0], STEPS[1][::-1]])
+    replayed.change("r0", 0, "embedding")
+    text = to_text(compare(recorded, replayed), seconds=0.5)
+    assert "order" not in text
+    assert "1 schedule differences after the divergence" in text
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("identical", 0), ("diverged", 1), ("incomplete", 2)])
+def test_exit_codes_are_those_of_diff(verdict, code):
+    assert exit_code(replace(diverged(), verdict=verdict)) == code
+
+
+def test_text_stays_short_and_printable_whatever_the_traces_hold():
+    many = {f"key{i}": "\x1b[31m" + "x" * 500 for i in range(40)}
+    steps = [[part("r0", at, at + 1), part("r1", at, at + 1)] for at in range(40)]
+    recorded, replayed = fake_trace(steps), fake_trace([step[::-1] for step in steps], manifest=many)
+    replayed.cells[:, -1] += np.uint64(1 << 32)
+    text = to_text(compare(recorded, replayed), seconds=0.5)
+    assert len(text.splitlines()) <= 16
+    assert text.replace("\n", "").isprintable()
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_a_long_value_is_cut():
+    found = replace(diverged(), manifest_diff=(ManifestDifference("key", "x" * 100, 1),))
+    assert f'key: recorded "{"x" * 56}..., replayed 1' in to_text(found, seconds=0.5)

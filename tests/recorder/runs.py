@@ -1,0 +1,112 @@
+"""A made-up run that has everything a trace can hold, as the arguments of `TraceWriter.step`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detrec.config import SamplingParams
+from detrec.engines.base import Event, EventKind, Kind, Request, Sample, Slice, Step
+from detrec.recorder.writer import TraceWriter
+
+OPS = ("embedding", "0.attn", "0.output", "logits", "sampled")
+REQUESTS = (
+    Request("a", (5, 6, 7), SamplingParams(seed=42, temperature=0.1, stop=("é\n", '"')), arrival=0),
+    Request(
+        "b", (9,), SamplingParams(seed=None, top_p=0.3, stop_token_ids=(2, 0), ignore_eos=True), arrival=3
+    ),
+    Request("never ran", (1, 2), SamplingParams(max_tokens=1, seed=922337203685477580), arrival=7),
+)
+MANIFEST = {"config": {"model": "builtin:tiny", "digest": "0" * 32}, "list": [1, 2.5, None, "é"]}
+
+
+@dataclass(frozen=True)
+class Played:
+    """The arguments of one `TraceWriter.step`."""
+
+    step: Step
+    tokens: list[int]
+    fingerprints: list[np.ndarray]
+    kernels: tuple[str, ...]
+    samples: list[Sample]
+    finished: list[Event]
+    seconds: float
+    padded_rows: int = 0
+    graph_bucket: int = 0
+
+
+@dataclass
+class Run:
+    """A run of `length` steps: `a` decodes and is preempted every tenth step, `b` decodes beside it."""
+
+    length: int = 25
+    ranks: int = 1
+    seed: int = 0
+    played: list[Played] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        self.played = [self._play(index, rng) for index in range(self.length)]
+
+    def _play(self, index: int, rng: np.random.Generator) -> Played:
+        again = index % 10 == 0
+        start, stop = (0, index + 3) if again else (index + 2, index + 3)
+        kind = Kind.PREFILL if again else Kind.DECODE
+        slices = [Slice("a", start, stop, kind, True, index % 7)]
+        events = [Event(EventKind.PREEMPTED, "a", index + 2)] if again and index else []
+        if index >= 3:
+            slices.append(Slice("b", index - 3, index - 2, Kind.DECODE, index % 2 == 0))
+            events += [Event(EventKind.HIT, "b", 16)] if index == 3 else []
+        step = Step(index, tuple(slices), tuple(events))
+        drawn = [
+            Sample(
+                request=part.request,
+                position=part.stop - 1,
+                token=int(rng.integers(50000)),
+                taken=int(rng.integers(50000)),
+                logprob=float(-rng.random()),
+                margin=float("inf") if index == 4 else float(rng.random()),
+                seed=2**63 + index,
+                counter=part.stop,
+                finish="length" if index == self.length - 1 and part.request == "a" else "",
+            )
+            for part in slices
+            if part.samples
+        ]
+        prints = [rng.integers(1, 2**63, (step.rows, len(OPS)), dtype=np.uint64) for _ in range(self.ranks)]
+        kernels = tuple(f"{name} v{2 if again else 1}" if name != "0.attn" else "" for name in OPS)
+        finished = [Event(EventKind.FINISHED, "a", index)] if index == self.length - 1 else []
+        tokens = rng.integers(50000, size=step.rows).tolist()
+        return Played(step, tokens, prints, kernels, drawn, finished, index / 8, step.rows + 1, index % 3)
+
+    def write(self, writer: TraceWriter) -> None:
+        """Play all steps into `writer`."""
+        for played in self.played:
+            write_step(writer, played)
+
+    def record(self, path: str | Path, **options: Any) -> None:
+        """Make a complete trace of it."""
+        with open_writer(path, ranks=self.ranks, **options) as writer:
+            self.write(writer)
+
+
+def open_writer(path: str | Path, **options: Any) -> TraceWriter:
+    """A writer for the steps of a Run."""
+    return TraceWriter(path, manifest=MANIFEST, requests=REQUESTS, ops=OPS, **options)
+
+
+def write_step(writer: TraceWriter, played: Played) -> None:
+    """Play one step into `writer`."""
+    writer.step(
+        *(played.step, played.tokens, played.fingerprints, played.kernels, played.samples, played.finished),
+        *(played.seconds, played.padded_rows, played.graph_bucket),
+    )
+
+
+def files_of(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file of a trace by key, in order."""
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(path).as_posix(), file.read_bytes()

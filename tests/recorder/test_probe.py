@@ -1,0 +1,142 @@
+"""A probe hands the writer one fingerprint for every row of every op, and nothing it was not told."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
+from detrec.recorder.probe import TraceProbe
+from tests.bits import assert_same_bits
+
+OPS = ("embedding", "0.o_partial", "0.o_proj", "logits", "logits_penalised", "sampled")
+# three rows, the last of each slice that samples: rows 1 and 2
+STEP = Step(0, (Slice("a", 0, 2, Kind.PREFILL, True), Slice("b", 4, 5, Kind.DECODE, True)))
+TOKENS = [1, 2, 3]
+
+
+class Steps:
+    """Stands for a TraceWriter: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Any, ...]] = []
+
+    def step(self, step: Step, tokens: Any, fingerprints: Any, kernels: Any, *rest: Any) -> None:
+        self.given.append((step, tokens, [np.array(prints) for prints in fingerprints], kernels, *rest))
+
+
+class Sums:
+    """A fingerprint that can be checked by eye, and counts its calls."""
+
+    calls = 0
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
+        assert x.ndim == 2
+        self.calls += 1
+        out[:] = x.astype(np.uint64).sum(axis=1)
+
+
+def probe_of(ranks: int = 1) -> tuple[TraceProbe, Steps, Sums]:
+    writer, sums = Steps(), Sums()
+    return TraceProbe(writer, OPS, ranks=ranks, fingerprint=sums), writer, sums  # type: ignore[arg-type]
+
+
+def rows(*values: int) -> np.ndarray:
+    return np.array([[value, 0] for value in values], np.float32)
+
+
+def test_a_step_is_handed_over_whole() -> None:
+    probe, writer, _ = probe_of()
+    sample, event = Sample("a", 1, 7, 7, -0.5, 0.1, 42, 1), Event(EventKind.FINISHED, "a", 1)
+    probe.step(STEP, TOKENS)
+    probe.op("embedding", rows(1, 2, 3), 0, "e")
+    probe.op("logits", rows(4, 5), 0, "l")
+    probe.sampled((sample,), (event,))
+    ((step, tokens, (prints,), kernels, samples, finished, seconds),) = writer.given
+    assert (step, tokens, kernels) == (STEP, TOKENS, ("e", "", "", "l", "", ""))
+    assert (samples, finished) == ((sample,), (event,))
+    assert 0 < seconds < 10
+    # rows down, ops across; an op on sampled rows stands at them
+    expected = [[1, 0, 0, 0, 0, 0], [2, 0, 0, 4, 0, 0], [3, 0, 0, 5, 0, 0]]
+    assert_same_bits(prints, np.array(expected, np.uint64))
+
+
+def test_a_step_keeps_nothing_of_the_step_before() -> None:
+    probe, writer, _ = probe_of()
+    for width in (3, 1, 5):
+        step = Step(0, (Slice("a", 0, width, Kind.PREFILL, False),))
+        probe.step(step, list(range(width)))
+        if width == 3:
+            probe.op("embedding", rows(1, 2, 3), 0, "e")
+        probe.sampled((), ())
+    assert [given[2][0].shape for given in writer.given] == [(3, 6), (1, 6), (5, 6)]
+    assert [given[3][0] for given in writer.given] == ["e", "", ""]
+    assert not writer.given[1][2][0].any()
+    assert not writer.given[2][2][0].any()
+
+
+def test_the_same_array_reported_again_is_fingerprinted_once() -> None:
+    probe, writer, sums = probe_of()
+    probe.step(STEP, TOKENS)
+    same, scores = rows(1, 2, 3), rows(4, 5)
+    probe.op("0.o_partial", same, 0, "m")
+    probe.op("0.o_proj", same, 0, "one rank")
+    probe.op("logits", scores, 0, "l")
+    probe.op("logits_penalised", scores, 0, "p")
+    probe.sampled((), ())
+    prints = writer.given[0][2][0]
+    assert sums.calls == 2
+    assert prints[:, 1].tolist() == prints[:, 2].tolist() == [1, 2, 3]
+    assert prints[:, 3].tolist() == prints[:, 4].tolist() == [0, 4, 5]
+    assert writer.given[0][3][1:5] == ("m", "one rank", "l", "p")
+
+
+def test_an_array_is_not_taken_for_one_of_another_step_or_rank() -> None:
+    probe, writer, sums = probe_of(ranks=2)
+    same = rows(1, 2, 3)
+    for factor in (1, 2):
+        probe.step(STEP, TOKENS)
+        # the engine reuses its memory, and here even the object
+        same[:] = rows(1, 2, 3) * factor
+        probe.op("0.o_partial", same, 0, "m")
+        probe.op("0.o_partial", same, 1, "m")
+        probe.sampled((), ())
+    assert sums.calls == 4
+    assert [given[2][1][:, 1].tolist() for given in writer.given] == [[1, 2, 3], [2, 4, 6]]
+
+
+def test_structures_are_fingerprinted_as_words() -> None:
+    probe, writer, _ = probe_of()
+    drawn = np.zeros(
+        2, [("token", np.int64), ("logprob", np.float64), ("seed", np.int64), ("counter", np.int64)]
+    )
+    drawn["token"], drawn["seed"] = (1, 2), (10, 20)
+    probe.step(STEP, TOKENS)
+    probe.op("sampled", drawn, 0, "s")
+    probe.sampled((), ())
+    assert writer.given[0][2][0][:, 5].tolist() == [0, 11, 22]
+
+
+def test_an_output_with_other_rows_is_refused() -> None:
+    probe, _, _ = probe_of()
+    probe.step(STEP, TOKENS)
+    with pytest.raises(ValueError, match="embedding: expected 3 rows, got 2"):
+        probe.op("embedding", rows(1, 2), 0, "e")
+    with pytest.raises(ValueError, match="logits: expected 2 rows, got 3"):
+        probe.op("logits", rows(1, 2, 3), 0, "l")
+    with pytest.raises(KeyError):
+        probe.op("1.attn", rows(1, 2, 3), 0, "a")
+
+
+def test_the_kernel_is_the_fingerprint_unless_another_is_given() -> None:
+    from detrec.kernels.cpu.fingerprint import fingerprint
+
+    writer = Steps()
+    probe = TraceProbe(writer, OPS)  # type: ignore[arg-type]
+    x = np.random.default_rng(3).standard_normal((3, 5)).astype(np.float32)
+    probe.step(STEP, TOKENS)
+    probe.op("embedding", x, 0, "e")
+    probe.sampled((), ())
+    expected = np.zeros(3, np.uint64)
+    fingerprint(x, expected)
+    assert_same_bits(writer.given[0][2][0][:, 0].copy(), expected)

@@ -1,0 +1,222 @@
+"""What goes into a trace comes out of it."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detrec.config import SamplingParams
+from detrec.engines.base import Kind, Request, Slice, Step
+from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete, TraceVersion
+from detrec.recorder import digests
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.writer import TraceWriter
+from tests.bits import assert_same_bits
+from tests.recorder.runs import MANIFEST, OPS, REQUESTS, Run, open_writer
+
+URL = "memory://traces/run.zarr"
+
+
+def assert_holds(reader: TraceReader, run: Run, steps: int) -> None:
+    """The reader gives the first `steps` steps of the run, and no more."""
+    played = run.played[:steps]
+    assert (reader.n_steps, reader.requests, reader.ops) == (steps, REQUESTS, OPS)
+    assert reader.manifest == MANIFEST
+    assert list(reader.steps()) == [one.step for one in played]
+    assert [reader.finished(one.step.index) for one in played] == [tuple(one.finished) for one in played]
+    assert [reader.kernels_of(one.step.index) for one in played] == [one.kernels for one in played]
+    assert reader.step_seconds.tolist() == [one.seconds for one in played]
+    assert reader.column("steps/padded_rows").tolist() == [one.padded_rows for one in played]
+    assert reader.column("steps/graph_bucket").tolist() == [one.graph_bucket for one in played]
+    rows = [
+        (one.step.index, part.request, position)
+        for one in played
+        for part in one.step.slices
+        for position in range(part.start, part.stop)
+    ]
+    names = [REQUESTS[index].id for index in reader.row_request]
+    assert list(zip(reader.row_step, names, reader.row_position, strict=True)) == rows
+    assert reader.row_token.tolist() == [token for one in played for token in one.tokens]
+    assert reader.row_token.dtype == np.int32
+    samples = reader.samples()
+    drawn = [(one.step.index, sample) for one in played for sample in one.samples]
+    assert reader.n_samples == len(drawn)
+    assert samples.step.tolist() == [step for step, _ in drawn]
+    assert [REQUESTS[index].id for index in samples.request] == [sample.request for _, sample in drawn]
+    for name in ("position", "token", "taken", "logprob", "margin", "seed", "counter", "finish"):
+        assert getattr(samples, name).tolist() == [getattr(sample, name) for _, sample in drawn], name
+    for rank in range(run.ranks if played else 0):
+        whole = np.concatenate([one.fingerprints[rank] for one in played])
+        assert_same_bits(reader.fingerprints(0, reader.n_rows, rank), whole)
+        for start, stop in ((0, 0), (3, 4), (15, 17), (16, 32), (5, reader.n_rows)):
+            if stop > reader.n_rows:
+                continue
+            assert_same_bits(reader.fingerprints(start, stop, rank), whole[start:stop])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_trace_gives_back_what_was_recorded(tmp_path: Path, small_chunks: None, ranks: int) -> None:
+    run = Run(ranks=ranks)
+    run.record(tmp_path / "run.zarr", commit_steps=4)
+    reader = TraceReader(tmp_path / "run.zarr")
+    assert (reader.status, reader.reason, reader.ranks) == ("complete", "", ranks)
+    reader.require_complete()
+    assert_holds(reader, run, 25)
+
+
+def test_a_trace_that_is_being_recorded_is_read_up_to_its_last_commit(
+    tmp_path: Path, small_chunks: None
+) -> None:
+    run = Run()
+    writer = open_writer(tmp_path / "run.zarr", commit_steps=7, commit_seconds=1e9)
+    run.write(writer)
+    reader = TraceReader(tmp_path / "run.zarr")
+    assert reader.status == "recording"
+    with pytest.raises(TraceIncomplete, match="never closed"):
+        reader.require_complete()
+    # a chunk of fingerprints is full after 16 rows, so commits come before the seventh step too
+    assert reader.n_steps >= 14
+    assert_holds(reader, run, reader.n_steps)
+
+
+def test_a_trace_of_no_steps_can_be_read(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "run.zarr"):
+        assert TraceReader(tmp_path / "run.zarr").n_steps == 0
+    reader = TraceReader(tmp_path / "run.zarr")
+    assert (list(reader.steps()), reader.taken_tokens()) == ([], {"a": [], "b": [], "never ran": []})
+    assert reader.fingerprints(0, 0).shape == (0, len(OPS))
+    assert reader.samples().finish.tolist() == []
+
+
+def test_no_requests(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "run.zarr", manifest={}, requests=(), ops=("x",)):
+        pass
+    assert TraceReader(tmp_path / "run.zarr").requests == ()
+
+
+def test_any_fsspec_url_works_where_a_path_does(small_chunks: None) -> None:
+    run = Run()
+    run.record(URL, commit_steps=4, overwrite=True)
+    assert_holds(TraceReader(URL), run, 25)
+    with pytest.raises(TraceError, match="exists already"):
+        run.record(URL)
+    Run(seed=1).record(URL, overwrite=True)
+    assert_holds(TraceReader(URL), Run(seed=1), 25)
+
+
+def test_zarr_reads_the_same_arrays(tmp_path: Path, small_chunks: None) -> None:
+    import zarr
+
+    Run(ranks=2).record(tmp_path / "run.zarr", commit_steps=4)
+    reader = TraceReader(tmp_path / "run.zarr")
+    root = zarr.open_group(tmp_path / "run.zarr", mode="r")
+    assert root.attrs["status"] == "complete"
+    seen = 0
+    for group in ("steps", "events", "slices", "rows", "samples", "kernels", "fingerprints"):
+        for name, array in root[group].arrays():  # type: ignore[union-attr]
+            expected = (
+                reader.fingerprints(0, reader.n_rows, int(name))
+                if group == "fingerprints"
+                else reader.column(f"{group}/{name}")
+            )
+            assert_same_bits(np.asarray(array[:]), expected)
+            assert len(array.metadata.dimension_names) == expected.ndim
+            seen += 1
+    assert seen == 34
+    assert root["requests/prompt"][:].tolist() == [5, 6, 7, 9, 1, 2]  # type: ignore[union-attr, index]
+
+
+def test_taken_tokens_are_in_order_of_position_and_the_latest_counts(tmp_path: Path) -> None:
+    run = Run()
+    run.record(tmp_path / "run.zarr")
+    taken = {"a": {}, "b": {}, "never ran": {}}  # type: dict[str, dict[int, int]]
+    for played in run.played:
+        for sample in played.samples:
+            taken[sample.request][sample.position] = sample.taken
+    expected = {name: [tokens[at] for at in sorted(tokens)] for name, tokens in taken.items()}
+    assert TraceReader(tmp_path / "run.zarr").taken_tokens() == expected
+
+
+def test_only_full_chunks_of_fingerprints_have_digests(tmp_path: Path, small_chunks: None) -> None:
+    Run().record(tmp_path / "one.zarr")
+    Run().record(tmp_path / "two.zarr", commit_steps=3)
+    one, two = TraceReader(tmp_path / "one.zarr"), TraceReader(tmp_path / "two.zarr")
+    full = one.n_rows // one.fingerprint_chunk_rows
+    found = [one.fingerprint_digest(0, chunk) for chunk in range(full)]
+    assert len(set(found)) == full
+    assert None not in found
+    assert found == [two.fingerprint_digest(0, chunk) for chunk in range(full)]
+    assert one.fingerprint_digest(0, full) is None
+
+
+def test_a_missing_chunk_never_reads_as_zeros(tmp_path: Path, small_chunks: None) -> None:
+    Run().record(tmp_path / "run.zarr")
+    (tmp_path / "run.zarr/fingerprints/0/c/1/0").unlink()
+    reader = TraceReader(tmp_path / "run.zarr")
+    assert len(reader.fingerprints(0, 16)) == 16
+    with pytest.raises(TraceCorrupt, match="fingerprints/0/c/1/0: is missing"):
+        reader.fingerprints(0, 17)
+
+
+def test_a_changed_chunk_is_not_believed(tmp_path: Path, small_chunks: None) -> None:
+    Run().record(tmp_path / "run.zarr")
+    for key in ("fingerprints/0/c/1/0", "rows/token/c/0", "requests/arrival/c/0"):
+        file = tmp_path / "run.zarr" / key
+        data = bytearray(file.read_bytes())
+        data[3] ^= 1
+        file.write_bytes(data)
+    reader = TraceReader(tmp_path / "run.zarr")
+    with pytest.raises(TraceCorrupt, match="fingerprints/0/c/1/0"):
+        reader.fingerprints(20, 21)
+    with pytest.raises(TraceCorrupt, match="rows/token/c/0"):
+        _ = reader.row_token
+    with pytest.raises(TraceCorrupt, match="requests/arrival/c/0"):
+        _ = reader.requests
+
+
+def test_what_is_not_a_trace_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="no such trace"):
+        TraceReader(tmp_path / "run.zarr")
+    with pytest.raises(TraceError, match="it has no zarr"):
+        TraceReader(tmp_path)
+    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(TraceError, match="not detrec's"):
+        TraceReader(tmp_path)
+
+
+def test_another_version_is_named_with_the_way_out(tmp_path: Path) -> None:
+    Run().record(tmp_path / "run.zarr")
+    (tmp_path / "run.zarr/zarr.json").write_bytes(digests.root_bytes({"format_version": 99}))
+    with pytest.raises(TraceVersion, match="trace format 99, this detrec reads 1") as raised:
+        TraceReader(tmp_path / "run.zarr")
+    assert "detrec that recorded it" in raised.value.hint
+
+
+def test_rows_that_are_not_there_are_a_callers_mistake(tmp_path: Path) -> None:
+    Run().record(tmp_path / "run.zarr")
+    reader = TraceReader(tmp_path / "run.zarr")
+    for rows in ((0, reader.n_rows + 1), (-1, 2), (3, 2)):
+        with pytest.raises(ValueError, match="are not among"):
+            reader.fingerprints(*rows)
+    with pytest.raises(ValueError, match="are not among"):
+        reader.fingerprints(0, 1, rank=1)
+
+
+def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
+    request = Request("a", (1,), SamplingParams(seed=1))
+    with TraceWriter(tmp_path / "run.zarr", manifest={}, requests=(request,), ops=("x",)) as writer:
+        rows = 50_000
+        prints = np.ones((rows, 1), np.uint64)
+        for index in range(20):
+            part = Slice("a", index * rows, (index + 1) * rows, Kind.PREFILL, False)
+            tokens = np.arange(rows) % 49152
+            writer.step(Step(index, (part,)), tokens, [prints], ("k",), (), (), 0.0)
+    took = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        reader = TraceReader(tmp_path / "run.zarr")
+        columns = (reader.row_step, reader.row_request, reader.row_position, reader.row_token)
+        took.append(time.perf_counter() - begin)
+        assert [len(column) for column in columns] == [1_000_000] * 4
+    assert min(took) < 1.0

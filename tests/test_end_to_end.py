@@ -1,0 +1,207 @@
+"""The main job, as a user does it: record the root serve.yaml, replay it every way, break it, find it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detrec.engines.builtin.seeded import SeededCheckpoint
+from detrec.engines.builtin.model import op_names
+from detrec.recorder.reader import TraceReader
+from tests.command import ROOT, detrec
+
+SIGHTING = re.compile(
+    r"first bit changed at step (\d+), request ([\w-]+), position (\d+), (?:layer (\d+), )?op (\w+)"
+)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    """The root serve.yaml, recorded once."""
+    path = tmp_path_factory.mktemp("traces") / "run.zarr"
+    recorded = detrec("record", "serve.yaml", "-o", path)
+    assert recorded.code == 0, recorded.stderr
+    return path
+
+
+def replayed(run: Path, *args: object, **environment: str) -> dict:
+    """The JSON of a replay that must end with the code its verdict says."""
+    done = detrec("replay", run, "--json", *args, **environment)
+    assert done.code in (0, 1), f"detrec replay {run} {' '.join(map(str, args))}\n{done.stderr}"
+    data = done.json()
+    assert data["verdict"] == ("diverged" if done.code else "identical")
+    return {**data, "stderr": done.stderr}
+
+
+def test_the_workload_exercises_the_engine(run):
+    trace = TraceReader(run)
+    steps = list(trace.steps())
+    kinds = [{str(part.kind) for part in step.slices} for step in steps]
+    events = [str(event.kind) for step in steps for event in step.events]
+    assert {"prefill", "decode"} in kinds
+    assert "hit" in events
+    assert "preempted" in events
+    assert any(not part.samples for step in steps for part in step.slices)
+    temperatures = {request.sampling.temperature for request in trace.requests}
+    assert 0.0 in temperatures
+    assert len(temperatures) > 1
+
+
+def test_a_replay_is_identical_in_every_cell_that_ran(run):
+    data = replayed(run)
+    trace = TraceReader(run)
+    names = tuple(op_names(SeededCheckpoint("qwen2-tiny").config))
+    assert trace.ops == names
+    assert data["verdict"] == "identical"
+    assert data["first"] is None
+    # a row that ran twice, after a preemption, is compared once; four ops run only where a token is drawn
+    rows = len({(int(r), int(p)) for r, p in zip(trace.row_request, trace.row_position, strict=True)})
+    drawn = len({(int(r), int(p)) for r, p in zip(trace.samples().request, trace.samples().position, strict=True)})
+    assert data["counts"]["compared"] == rows * (len(names) - 4) + drawn * 4
+    assert data["counts"] == {
+        "compared": data["counts"]["compared"],
+        "equal": data["counts"]["compared"],
+        "born": 0,
+        "inherited": 0,
+        "missing": 0,
+    }
+    assert data["tokens"] == {"equal": True, "first_flip": None}
+    assert data["manifest_diff"] == []
+    assert data["schedule_diff"] == []
+
+
+@pytest.mark.parametrize(
+    ("args", "environment"),
+    [
+        pytest.param(["--set", "engine.max_num_seqs=1"], {}, id="one sequence"),
+        pytest.param(["--set", "engine.max_num_batched_tokens=64"], {}, id="another budget"),
+        pytest.param(["--set", "engine.enable_prefix_caching=false"], {}, id="no prefix cache"),
+        pytest.param(["--set", "engine.enable_chunked_prefill=false"], {}, id="no chunks"),
+        pytest.param(["--set", "engine.split_kv_size=1"], {}, id="chunks cut anywhere"),
+        pytest.param(
+            ["--set", "engine.block_size=8", "--set", "engine.num_gpu_blocks_override=40"], {}, id="smaller blocks"
+        ),
+        pytest.param(["--set", "engine.num_gpu_blocks_override=64"], {}, id="no preemption"),
+        pytest.param([], {"NUMBA_NUM_THREADS": "1"}, id="one thread"),
+        pytest.param([], {"NUMBA_NUM_THREADS": "2"}, id="two threads"),
+        pytest.param([], {"NUMBA_CPU_NAME": "generic"}, id="generic code"),
+    ],
+)
+def test_the_whole_engine_is_batch_invariant(run, args, environment):
+    data = replayed(run, "--mode", "free", *args, **environment)
+    assert data["verdict"] == "identical"
+    assert data["counts"]["missing"] == 0
+    assert data["counts"]["compared"] > 0
+    if args:
+        key = args[-1].partition("=")[0]
+        assert f"config.{key}" in {difference["key"] for difference in data["manifest_diff"]}
+
+
+def test_forced_tokens_leave_the_schedule_to_the_engine(run):
+    data = replayed(run, "--mode", "tokens", "--set", "engine.max_num_seqs=2")
+    assert data["verdict"] == "identical"
+    assert data["schedule_diff"]
+
+
+FAULTS = [
+    pytest.param("split_k_by_batch", id="split_k_by_batch"),
+    pytest.param("split_k_by_batch:step=5,op=3.down_partial,splits=2", id="split_k_by_batch elsewhere"),
+    pytest.param("unaligned_chunk", id="unaligned_chunk"),
+    pytest.param("unaligned_chunk:step=4,by=3", id="unaligned_chunk later"),
+    pytest.param("seed_drift", id="seed_drift"),
+    pytest.param("seed_drift:step=9,by=1", id="seed_drift later"),
+    pytest.param("bitflip", id="bitflip"),
+    pytest.param("bitflip:step=7,op=2.kv_write,row=1,element=40,bit=30", id="bitflip in the KV cache"),
+    pytest.param("bitflip:step=3,op=0.o_proj,bit=0", id="bitflip after the all-reduce"),
+    pytest.param("bitflip:step=6,op=logits,element=400,bit=20", id="bitflip outside layers"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_exactly_where_it_was_born(run, fault):
+    data = replayed(run, "--fault", fault)
+    seen = SIGHTING.search(data["stderr"])
+    assert seen, data["stderr"]
+    step, request, position, layer, op = seen.groups()
+    first = data["first"]
+    assert (first["step"], first["request"], first["position"]) == (int(step), request, int(position))
+    assert (first["layer"], first["op"]) == (None if layer is None else int(layer), op)
+    assert first["rank"] == 0
+    assert first["recorded"] != first["replayed"]
+
+
+def test_a_fault_shows_in_a_free_replay_too(run):
+    data = replayed(run, "--mode", "free", "--fault", "bitflip:step=4,op=1.attn,element=3,bit=27")
+    assert data["verdict"] == "diverged"
+    assert (data["first"]["layer"], data["first"]["op"]) == (1, "attn")
+
+
+def test_two_recordings_differ_in_uuid_and_times_alone(run, tmp_path):
+    other = tmp_path / "again.zarr"
+    assert detrec("record", "serve.yaml", "-o", other).code == 0
+    files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+    differing = {
+        str(name) for name in files if (run / name).read_bytes() != (other / name).read_bytes()
+    }
+    assert {name for name in differing if not name.startswith("steps/seconds/")} == {"zarr.json"}
+    left, right = (json.loads((path / "zarr.json").read_text())["attributes"] for path in (run, other))
+    assert {key for key in left if left[key] != right[key]} == {"uuid", "digests", "digest"}
+    moved = {key for key in left["digests"] if left["digests"][key] != right["digests"][key]}
+    assert all(key.startswith("steps/seconds/") for key in moved)
+
+
+def test_diff_of_a_trace_with_itself_and_with_a_broken_run(run, tmp_path):
+    assert detrec("diff", run, run).code == 0
+    other = tmp_path / "broken.zarr"
+    broken = detrec("record", "serve.yaml", "-o", other, "--fault", "bitflip:step=4,op=1.attn,bit=27")
+    assert broken.code == 0
+    found = detrec("diff", run, other, "--json")
+    assert found.code == 1
+    first = found.json()["first"]
+    assert f"at step {first['step']}, request {first['request']}" in broken.stderr
+
+
+def test_a_trace_without_the_ops_inside_layers_is_a_tenth_as_large_and_replays(run, tmp_path):
+    small = tmp_path / "layer.zarr"
+    assert detrec("record", "serve.yaml", "-o", small, "--level", "layer").code == 0
+    assert TraceReader(small).ops[:3] == ("embedding", "0.output", "1.output")
+    data = replayed(small)
+    assert data["verdict"] == "identical"
+    assert data["counts"]["compared"] < replayed(run)["counts"]["compared"] / 5
+
+
+def test_a_deleted_chunk_and_a_flipped_byte_are_found(run, tmp_path):
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(run, copy)
+    assert detrec("verify", copy).code == 0
+    chunk = next(path for path in (copy / "fingerprints").rglob("*") if path.is_file() and path.name != "zarr.json")
+    chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
+    found = detrec("verify", copy)
+    assert found.code == 2
+    assert str(chunk.relative_to(copy)) in found.stderr
+    assert detrec("replay", copy).code == 2
+    chunk.unlink()
+    assert detrec("verify", copy).code == 2
+    assert detrec("replay", copy).code == 2
+
+
+def test_info_and_doctor_say_the_same_in_text_and_json(run):
+    facts = detrec("info", run, "--json").json()
+    assert facts["status"] == "complete"
+    assert f"{facts['steps']} steps" in detrec("info", run).stdout
+    health = detrec("doctor", "--json")
+    assert health.code == 0
+    assert health.json()["self_tests"]["matmul_is_batch_invariant"] is True
+    assert detrec("doctor").stdout.startswith("healthy")
+
+
+def test_the_readme_names_every_command():
+    readme = (ROOT / "README.md").read_text()
+    for command in ("record", "replay", "diff", "info", "verify", "faults", "doctor"):
+        assert f"detrec {command}" in readme
+        help_text = detrec(command, "--help")
+        assert help_text.code == 0
+        assert "Usage" in help_text.stdout
