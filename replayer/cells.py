@@ -5,17 +5,20 @@ be there and at most one did. A chunk whose digests are equal in both runs is no
 equal.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from detrec.replayer.columns import Columns
 from detrec.replayer.divergence import DivergentRows
-from detrec.replayer.gather import Gather
+from detrec.replayer.gather import Sides
 from detrec.replayer.trace import Trace
 
 BLOCK_BYTES = 16 << 20
+# rows of one chunk that lie within so many chunks of the other run are still in its cache when next needed
+_CLOSE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +78,46 @@ def compare_cells(
         _Group(pairs, np.flatnonzero(which), mask[which])
         for pairs, which in ((rows, ~columns.samples), (samples, columns.samples))
     ]
-    ours = Gather(recorded, columns.recorded, columns.ranks)
-    theirs = Gather(replayed, columns.replayed, columns.ranks)
     same = _equal_chunks(recorded, replayed, groups)
     cells, found = Cells(), []
-    chunk_rows = recorded.fingerprint_chunk_rows
-    per_block = max(block_bytes // max(ours.row_bytes * chunk_rows, 1), 1)
-    chunk, n_chunks = 0, len(same)
-    while chunk < n_chunks:
-        end = chunk + 1
-        while end < min(chunk + per_block, n_chunks) and same[end] == same[chunk]:
-            end += 1
-        for group in groups:
-            start, stop = np.searchsorted(group.pairs.recorded, (chunk * chunk_rows, end * chunk_rows))
-            part = group.pairs[start:stop]
-            if same[chunk]:
-                cells.compared += len(part) * int(group.mask.sum())
-                cells.unread += len(part) * int(group.mask.sum())
-            elif len(part) and len(group.ops):
-                found += _compare_blocks(cells, ours, theirs, part, group, block_bytes)
-        chunk = end
-        progress(min(chunk * chunk_rows, recorded.n_rows), recorded.n_rows)
+    size = recorded.fingerprint_chunk_rows
+    with Sides(recorded, replayed, columns) as sides:
+        at_most = max(block_bytes // max(sides.row_bytes * size, 1), 1)
+        for chunk, end in _blocks(same, groups[0].pairs, size, at_most):
+            for group in groups:
+                start, stop = np.searchsorted(group.pairs.recorded, (chunk * size, end * size))
+                part = group.pairs[start:stop]
+                if same[chunk]:
+                    cells.compared += len(part) * int(group.mask.sum())
+                    cells.unread += len(part) * int(group.mask.sum())
+                elif len(part) and len(group.ops):
+                    found += _compare_rows(cells, sides, part, group, block_bytes)
+            progress(min(end * size, recorded.n_rows), recorded.n_rows)
     return cells, join(found)
+
+
+def _blocks(same: list[bool], pairs: Pairs, size: int, at_most: int) -> Iterator[tuple[int, int]]:
+    """Recorded chunks [start, stop) to be read at once.
+
+    One where its rows lie close together in the replay too; else as many as may be, so that replayed chunks
+    are read once for all of them.
+    """
+    edges = np.searchsorted(pairs.recorded, np.arange(len(same) + 1) * size)
+    close = [
+        same[chunk] or _spread(pairs.replayed[a:b]) <= _CLOSE * size
+        for chunk, (a, b) in enumerate(pairwise(edges))
+    ]
+    chunk = 0
+    while chunk < len(same):
+        end = chunk + 1
+        while not close[chunk] and end < min(chunk + at_most, len(same)) and not close[end]:
+            end += 1
+        yield chunk, end
+        chunk = end
+
+
+def _spread(rows: np.ndarray) -> int:
+    return int(rows.max() - rows.min()) if len(rows) else 0
 
 
 def _equal_chunks(recorded: Trace, replayed: Trace, groups: list[_Group]) -> list[bool]:
@@ -130,15 +151,15 @@ def _equal_chunks(recorded: Trace, replayed: Trace, groups: list[_Group]) -> lis
     return same
 
 
-def _compare_blocks(
-    cells: Cells, ours: Gather, theirs: Gather, pairs: Pairs, group: _Group, block_bytes: int
+def _compare_rows(
+    cells: Cells, sides: Sides, pairs: Pairs, group: _Group, block_bytes: int
 ) -> list[DivergentRows]:
-    """Compare `pairs` block by block: a stored chunk may be larger than memory is meant to be."""
-    size = max(block_bytes // max(ours.row_bytes, 1), 1)
+    """Compare `pairs` in parts: a stored chunk may be larger than memory is meant to be."""
+    size = max(block_bytes // max(sides.row_bytes, 1), 1)
     found = []
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
-        left, right = ours.take(part.recorded, group.ops), theirs.take(part.replayed, group.ops)
+        left, right = sides.take(part.recorded, part.replayed, group.ops)
         if left.min() > 0 and np.array_equal(left, right):
             cells.compared += left.size
             continue

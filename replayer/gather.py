@@ -1,9 +1,12 @@
 """Fingerprints of any rows of a trace, read in whole chunks of which the latest stay in memory."""
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 
 import numpy as np
 
+from detrec.replayer.columns import Columns
 from detrec.replayer.trace import Trace
 
 CACHE_BYTES = 48 << 20
@@ -50,13 +53,40 @@ class Gather:
             self._cache.move_to_end(number)
             return self._cache[number]
         while len(self._cache) >= self._room:
-            self._cache.popitem(last=False)
+            break
         start = number * self._unit
         stop = min(start + self._unit, self._trace.n_rows)
         ranks = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in range(self._ranks)]
         chunk = ranks[0][:, :, None] if len(ranks) == 1 else np.stack(ranks, axis=2)
         self._cache[number] = chunk
         return chunk
+
+
+class Sides:
+    """Rows of both runs at once. Checking what is read takes longer than comparing it: each has a thread."""
+
+    def __init__(self, recorded: Trace, replayed: Trace, columns: Columns) -> None:
+        self._ours = Gather(recorded, columns.recorded, columns.ranks)
+        self._theirs = Gather(replayed, columns.replayed, columns.ranks)
+        self.row_bytes = self._ours.row_bytes
+        # a reader is for one thread: a trace beside itself is read in turn
+        self._pool = None if recorded is replayed else ThreadPoolExecutor(1)
+
+    def take(self, ours: np.ndarray, theirs: np.ndarray, ops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`Gather.take` of either side."""
+        if self._pool is None:
+            return self._ours.take(ours, ops), self._theirs.take(theirs, ops)
+        other = self._pool.submit(self._theirs.take, theirs, ops)
+        return self._ours.take(ours, ops), other.result()
+
+    def __enter__(self) -> "Sides":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def _selector(rows: np.ndarray) -> np.ndarray | slice:

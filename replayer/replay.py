@@ -50,6 +50,8 @@ def replay(
     is replayed up to its last committed step. Raises ReplayError where the schedule cannot be followed.
     """
     begin = time.perf_counter()
+    if mode not in MODES:
+        raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
     recorded = TraceReader(trace)
     config = replayed_config(recorded, overrides)
     if output is not None:

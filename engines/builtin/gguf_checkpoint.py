@@ -150,7 +150,7 @@ def _plain(data: Mapping[str, Any], arch: str, where: str) -> None:
     for key in (f"{arch}.expert_count", f"{arch}.attention.sliding_window"):
         if data.get(key):
             raise refused(where, key, "none", data[key], ANOTHER_MODEL)
-    if count(data, "split.count", where, 1) > 1:
+    if data.get("split.count", 0) not in (0, 1):
         raise refused(
             where, "split.count", "one file", data["split.count"], "merge the parts: llama-gguf-split --merge"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from detrec.engines.builtin.chat import chat_format
 from detrec.engines.builtin.tokenizer import LibraryTokenizer
+from detrec.engines.builtin.values import token_ids
 from detrec.errors import ModelError
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> LibraryTokenizer:
             f"{where}: tokenizer.ggml.pre: expected one of {', '.join(_PRE)}, got {pre!r}", hint=_WITHOUT
         )
     tokens, merges, kinds = (
-        _column(metadata, key, where)
-        for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type")
+        _column(metadata, f"tokenizer.ggml.{key}", kind, where)
+        for key, kind in (("tokens", str), ("merges", str), ("token_type", int))
     )
     if len(kinds) != len(tokens):
         raise ModelError(
@@ -79,20 +80,17 @@ def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> LibraryTokenizer:
             hint=_WITHOUT,
         )
     library = _bpe(tokens, merges, kinds, pre, where)
-    chat, why = chat_format(metadata.get("tokenizer.chat_template"), set(tokens))
+    template = metadata.get("tokenizer.chat_template")
+    chat, why = chat_format(template if isinstance(template, str) else None, set(tokens))
     begin = metadata.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe")
-    bos = (
-        [metadata["tokenizer.ggml.bos_token_id"]]
-        if begin and "tokenizer.ggml.bos_token_id" in metadata
-        else []
-    )
+    bos = token_ids(metadata, "tokenizer.ggml.bos_token_id", where) if begin else []
     return LibraryTokenizer(library, where, chat=chat, why=why, begin=bos)
 
 
-def _column(metadata: Mapping[str, Any], key: str, where: str) -> list[Any]:
+def _column(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> list[Any]:
     values = metadata.get(key)
-    if not isinstance(values, list):
-        raise ModelError(f"{where}: {key}: expected a list, got {values!r}", hint=_WITHOUT)
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise ModelError(f"{where}: {key}: expected a list of {kind.__name__}", hint=_WITHOUT)
     return values
 
 

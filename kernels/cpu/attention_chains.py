@@ -1,7 +1,7 @@
 """The inner loops of CPU attention: lines of a tile times keys or values, each element one FMA chain.
 
-A line is one head of one row. Which lines and columns run side by side in vector registers cannot move a bit: an element
-takes its products in rising order, whatever the width of the vectors.
+A line is one head of one row. Which lines and columns run side by side in vector registers cannot move a bit:
+an element takes its products in rising order, whatever the width of the vectors.
 """
 
 from typing import Any
@@ -25,7 +25,9 @@ def _constant(lanes: int, bits: int, value: int) -> Any:
 def _load(builder: Any, pointer: Any, lanes: int) -> Any:
     """A vector of float32, or of bfloat16 bits widened."""
     kind = pointer.type.pointee
-    value = builder.load(builder.bitcast(pointer, ir.VectorType(kind, lanes).as_pointer()), align=2 if kind == _I16 else 4)
+    value = builder.load(
+        builder.bitcast(pointer, ir.VectorType(kind, lanes).as_pointer()), align=2 if kind == _I16 else 4
+    )
     if kind != _I16:
         return value
     wide = builder.shl(builder.zext(value, ir.VectorType(_I32, lanes)), _constant(lanes, 32, 16))
@@ -43,7 +45,7 @@ def _broadcast(builder: Any, value: Any, lanes: int) -> Any:
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """The columns of a square of vectors: at each step a quarter of every 2s x 2s square changes places with another."""
+    """The columns of a square of vectors: at each step two quarters of every 2s x 2s square change places."""
     side = len(rows)
     step = side // 2
     while step:
@@ -103,7 +105,9 @@ def prefetch(typingctx: Any, cache: Any, first: Any, count: Any) -> Any:
 class _Lines:
     """Emits the chains of some lines with one strip of columns."""
 
-    def __init__(self, builder: Any, a: list[Any], b: Any, b_stride: Any, c: list[Any], starts: list[Any]) -> None:
+    def __init__(
+        self, builder: Any, a: list[Any], b: Any, b_stride: Any, c: list[Any], starts: list[Any]
+    ) -> None:
         self.builder, self.a, self.b, self.b_stride, self.c, self.starts = builder, a, b, b_stride, c, starts
 
     def strip(self, column: Any, lanes: int, depth: Any) -> None:
@@ -132,10 +136,11 @@ def accumulate(
     typingctx: Any, c: Any, line: Any, n_lines: Any, columns: Any, start: Any, a: Any, a_first: Any,
     b: Any, b_first: Any, b_stride: Any, depth: Any,
 ) -> Any:  # fmt: skip
-    """c[i, n] = the chain c[i, n] * start[i], then fma(a[i, a_first + k], b[b_first + k * b_stride + n], .) for k in 0..depth-1.
+    """c[i, n] = c[i, n] * start[i], then fma(a[i, a_first + k], b[b_first + k * b_stride + n], c[i, n])s.
 
-    i runs over the `n_lines` (a literal) lines from `line`, n over the `columns`, a multiple of 8. With start None the
-    chains begin at 0.0. c and a [lines, ..] and start [lines] are contiguous float32, b is flat. Nothing is checked.
+    k rises from 0 to depth - 1; i runs over the `n_lines` (a literal) lines from `line`, n over the
+    `columns`, a multiple of 8. With start None the chains begin at 0.0. c and a [lines, ..] and start [lines]
+    are contiguous float32, b is flat. Nothing is checked.
     """
     if not isinstance(n_lines, types.IntegerLiteral):
         raise TypingError("accumulate: n_lines must be a literal")
@@ -157,16 +162,12 @@ def accumulate(
             starts = [ir_b.load(ir_b.gep(data, [i])) for i in lines]
         other = ir_b.gep(arrays[7].data, [b_first])
         emit = _Lines(ir_b, row(5, a_first), other, b_stride, row(0, line.type(0)), starts)
-        wide = 64 if "+avx512f" in context.codegen().magic_tuple()[2] else 16
-        whole = ir_b.and_(columns, line.type(-wide))
-        with cgutils.for_range_slice(ir_b, line.type(0), whole, line.type(wide)) as (column, _):
-            emit.strip(column, wide, depth)
-        place = cgutils.alloca_once_value(ir_b, whole)
-        while (wide := wide // 2) >= 8:
-            with ir_b.if_then(ir_b.icmp_signed("!=", ir_b.and_(columns, line.type(wide)), line.type(0))):
-                column = ir_b.load(place)
+        done = line.type(0)
+        for wide in (64, 16, 8) if "+avx512f" in context.codegen().magic_tuple()[2] else (16, 8):
+            whole = ir_b.and_(columns, line.type(-wide))
+            with cgutils.for_range_slice(ir_b, done, whole, line.type(wide)) as (column, _):
                 emit.strip(column, wide, depth)
-                ir_b.store(ir_b.add(column, line.type(wide)), place)
+            done = whole
         return context.get_dummy_value()
 
     signature = types.void(c, size, n_lines, size, start, a, size, b, size, size, size)

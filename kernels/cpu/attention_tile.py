@@ -1,7 +1,7 @@
-"""One tile of attention: some rows of a sequence, with the heads that share one head of KV, over all they may see.
+"""One tile of attention: some rows of a sequence, with the heads that share one head of KV.
 
-A line is one head of one row, and the lines of a tile share nothing but the transposed keys. `attention.py` says what a
-line computes.
+A line is one head of one row, and the lines of a tile share nothing but the transposed keys. `attention.py`
+says what a line computes.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ ABREAST = 4
 
 
 class Pages(NamedTuple):
-    """Where one sequence's head of KV lies: the flat cache, blocks by place, elements a position, first column."""
+    """Where one sequence's head of KV lies: flat cache, blocks by place, elements a position, columns."""
 
     cache: np.ndarray
     table: np.ndarray
@@ -31,14 +31,14 @@ class Pages(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """A tile's lines: last position seen, query and acc [lines, D], scores [lines, KV_BLOCK], m, l and alpha."""
+    """A tile's lines: last position seen; q, acc [lines, D]; s [lines, KV_BLOCK]; m, l (`total`), alpha."""
 
     last: np.ndarray
     q: np.ndarray
     acc: np.ndarray
     s: np.ndarray
     m: np.ndarray
-    l: np.ndarray
+    total: np.ndarray
     alpha: np.ndarray
 
 
@@ -64,7 +64,7 @@ def _ask(pages: Pages, position: int, end: int, depth: int) -> None:
 
 @compiled
 def _transpose(pages: Pages, first: int, end: int, depth: int, keys: np.ndarray) -> None:
-    """keys[d * KV_BLOCK + j] is element d of the key at position first + j, up to position `end` or a whole block."""
+    """keys[d * KV_BLOCK + j] = element d of the key at first + j, up to position `end` or a whole block."""
     count = min(KV_BLOCK, end - first)
     j = 0
     while j < count:
@@ -88,8 +88,6 @@ def _scores(lines: Lines, line: int, count: int, keys: np.ndarray) -> None:
     s, q, depth = lines.s, lines.q, lines.q.shape[1]
     if count == 4:
         accumulate(s, line, 4, KV_BLOCK, None, q, 0, keys, 0, KV_BLOCK, depth)
-    elif count == 3:
-        accumulate(s, line, 3, KV_BLOCK, None, q, 0, keys, 0, KV_BLOCK, depth)
     elif count == 2:
         accumulate(s, line, 2, KV_BLOCK, None, q, 0, keys, 0, KV_BLOCK, depth)
     else:
@@ -115,18 +113,18 @@ def _softmax(lines: Lines, line: int, low: int, high: int, scale: np.float32, la
     for j in range(KV_BLOCK):
         lanes[j] = p[j]
     alpha = exp32(m - new)
-    lines.l[line] = lines.l[line] * alpha + tree_sum(lanes, KV_BLOCK)
+    lines.total[line] = lines.total[line] * alpha + tree_sum(lanes, KV_BLOCK)
     lines.m[line], lines.alpha[line] = new, alpha
 
 
 @compiled
-def _values(lines: Lines, line: int, count: int, j: int, cache: np.ndarray, first: int, stride: int, depth: int) -> None:
-    """acc of `count` lines: acc * alpha, then p[j], p[j + 1], ... times `depth` values from `first` of the cache."""
+def _values(
+    lines: Lines, line: int, count: int, j: int, cache: np.ndarray, first: int, stride: int, depth: int
+) -> None:
+    """acc of `count` lines: acc * alpha, then p[j], p[j + 1], ... times `depth` values of the cache."""
     acc, alpha, p, columns = lines.acc, lines.alpha, lines.s, lines.acc.shape[1]
     if count == 4:
         accumulate(acc, line, 4, columns, alpha, p, j, cache, first, stride, depth)
-    elif count == 3:
-        accumulate(acc, line, 3, columns, alpha, p, j, cache, first, stride, depth)
     elif count == 2:
         accumulate(acc, line, 2, columns, alpha, p, j, cache, first, stride, depth)
     else:
@@ -137,9 +135,16 @@ def _values(lines: Lines, line: int, count: int, j: int, cache: np.ndarray, firs
 
 @compiled
 def _visit(
-    lines: Lines, pages: Pages, keys: np.ndarray, lanes: np.ndarray, scale: np.float32, first: int, low: int, high: int
+    lines: Lines,
+    pages: Pages,
+    keys: np.ndarray,
+    lanes: np.ndarray,
+    scale: np.float32,
+    first: int,
+    low: int,
+    high: int,
 ) -> None:
-    """One step of every line's online softmax over those of the positions first + [low, high) that it may see."""
+    """One step of every line's online softmax over the positions first + [low, high) that it may see."""
     # np.int64: a literal 0 would compile all that is called here twice
     line = np.int64(0)
     while line < lines.last.size:
@@ -149,6 +154,9 @@ def _visit(
             if min(high, lines.last[line + count] + 1 - first) != end:
                 break
             count += 1
+        # there is no code for three abreast, to compile faster
+        if count == 3:
+            count = 2
         if end > low:
             _scores(lines, line, count, keys)
             for i in range(line, line + count):
@@ -168,11 +176,13 @@ def attend(
     q: np.ndarray, cache: np.ndarray, table: np.ndarray, positions: np.ndarray, cut: int, scale: np.float32,
     out: np.ndarray, top: int, bottom: int, kv_head: int, depth: int,
 ) -> None:  # fmt: skip
-    """Rows [top, bottom), all of the sequence of `table`, with the heads that share head `kv_head` of the cache."""
+    """Rows [top, bottom), all of the sequence of `table`, with the heads that share head `kv_head`."""
     width = cache.shape[3]
     group = q.shape[1] // width
     count = (bottom - top) * group
-    pages = Pages(cache.reshape(-1), table, cache.shape[1], 2 * width, kv_head * depth, width + kv_head * depth)
+    pages = Pages(
+        cache.reshape(-1), table, cache.shape[1], 2 * width, kv_head * depth, width + kv_head * depth
+    )
     state = _scratch(3 * count)
     lines = Lines(
         np.empty(count, np.int64),
@@ -184,7 +194,7 @@ def attend(
         state[2 * count :],
     )
     keys, lanes = _scratch(depth * KV_BLOCK), np.empty(KV_BLOCK, np.float32)
-    lines.m[:], lines.l[:], lines.acc[:] = -INF, ZERO, ZERO
+    lines.m[:], lines.total[:], lines.acc[:] = -INF, ZERO, ZERO
     for line in range(count):
         row, column = top + line // group, (kv_head * group + line % group) * depth
         lines.last[line] = positions[row]
@@ -197,9 +207,9 @@ def attend(
         while low < KV_BLOCK:
             high = cut - first if first + low < cut < first + KV_BLOCK else KV_BLOCK
             _visit(lines, pages, keys, lanes, scale, first, low, high)
-            low = high
+            low = np.int64(high)
     for line in range(count):
         row, column = top + line // group, (kv_head * group + line % group) * depth
         for d in range(depth):
             # + 0.0: a device that adds the zeros of masked positions never ends at -0.0
-            out[row, column + d] = narrow((lines.acc[line, d] + ZERO) / lines.l[line], out)
+            out[row, column + d] = narrow((lines.acc[line, d] + ZERO) / lines.total[line], out)

@@ -1,9 +1,10 @@
 """A 64-bit fingerprint of every row: two rows of equal bits have equal fingerprints, on every device.
 
-h(row) = sum over i of mix((word[i] ^ salt) + (i + 1) * GAMMA) mod 2^64, over the row's bytes as little-endian 64-bit
-words, the last one padded with zero bytes. `mix` is the finaliser of splitmix64 (Steele, Lea and Flood, Fast Splittable
-Pseudorandom Number Generators, 2014), a bijection: a change within one word always changes h. The salt keeps rows of
-another dtype or width apart. Integer sums are exact in any order, so a thread count or a GPU cannot change them.
+h(row) = sum over i of mix((word[i] ^ salt) + (i + 1) * GAMMA) mod 2^64, over the row's bytes as little-endian
+64-bit words, the last one padded with zero bytes. `mix` is the finaliser of splitmix64 (Steele, Lea and
+Flood, Fast Splittable Pseudorandom Number Generators, 2014), a bijection: a change within one word always
+changes h. The salt keeps rows of another dtype or width apart. Integer sums are exact in any order, so a
+thread count or a GPU cannot change them.
 """
 
 from typing import Any
@@ -99,25 +100,26 @@ def _words(x: np.ndarray) -> np.ndarray:
     """A vector of structures as the matrix of their 64-bit words."""
     if x.dtype.names is None or x.dtype.itemsize % 8 or x.ndim != 1:
         raise ValueError(
-            f"fingerprint: x is {x.dtype} {list(x.shape)}, expected [rows, width] of float32, uint16 (bfloat16 bits) or "
-            "int64, or [rows] of structures of whole 8-byte words"
+            f"fingerprint: x is {x.dtype} {list(x.shape)}, expected [rows, width] of float32, "
+            "uint16 (bfloat16 bits) or int64, or [rows] of structures of whole 8-byte words"
         )
-    return np.ascontiguousarray(x).view(np.int64).reshape(len(x), -1)
+    return np.ascontiguousarray(x).view(np.int64).reshape(len(x), x.dtype.itemsize // 8)
 
 
 def fingerprint(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """The fingerprint of every row of x; gives `out`.
 
-    x [rows, width] of float32, uint16 (bfloat16 bits) or int64, rows contiguous and at any stride; or [rows] of
-    structures of whole 8-byte words, taken as int64. out uint64 [rows], contiguous; never 0. ValueError where they do
-    not fit.
+    x [rows, width] of float32, uint16 (bfloat16 bits) or int64, rows contiguous and at any stride; or [rows]
+    of structures of whole 8-byte words, taken as int64. out uint64 [rows], contiguous; never 0. ValueError
+    where they do not fit.
     """
     code = _CODES.get(x.dtype)
     if code is None:
         x, code = _words(x), DTYPE_CODES["int64"]
-    if x.ndim != 2 or (x.strides[1] != x.itemsize and x.shape[1] > 1):
+    if x.ndim != 2 or (x.strides[1] != x.itemsize and x.shape[1] > 1 and x.size):
         raise ValueError(
-            f"fingerprint: x has shape {list(x.shape)} and strides {x.strides}, expected [rows, width], rows contiguous"
+            f"fingerprint: x has shape {list(x.shape)} and strides {x.strides}, "
+            "expected [rows, width], rows contiguous"
         )
     if out.dtype != _UINT64 or out.shape != x.shape[:1] or not out.flags.c_contiguous:
         raise ValueError(
@@ -133,8 +135,8 @@ def fingerprint(x: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def reference(x: np.ndarray, dtype: str) -> np.ndarray:
-    """What the kernel means, bit for bit: uint64 [rows] of x [rows, width]; `dtype` is a key of DTYPE_CODES."""
-    data = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), -1)
+    """What the kernel means, bit for bit: uint64 [rows] of x [rows, width]; `dtype` is of DTYPE_CODES."""
+    data = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), x.shape[1] * x.itemsize)
     words = np.pad(data, ((0, 0), (0, -data.shape[1] % 8))).view("<u8")
     steps = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * GAMMA
     mark = _mixed(np.array([(DTYPE_CODES[dtype] << 32) + x.shape[1]], np.uint64))

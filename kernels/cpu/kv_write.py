@@ -1,4 +1,4 @@
-"""Keys and values into the paged cache, and what is read back from it: every slot by itself, nothing to round twice."""
+"""Keys and values into the paged cache, and what is then read back from it: every slot by itself."""
 
 import numpy as np
 
@@ -34,12 +34,14 @@ def _kv_write(k: np.ndarray, v: np.ndarray, cache: np.ndarray, slots: np.ndarray
     return -1
 
 
-def kv_write(k: np.ndarray, v: np.ndarray, cache: np.ndarray, slots: np.ndarray, out: np.ndarray) -> np.ndarray:
+def kv_write(
+    k: np.ndarray, v: np.ndarray, cache: np.ndarray, slots: np.ndarray, out: np.ndarray
+) -> np.ndarray:
     """Store k and v at `slots` of the cache; gives `out`, the keys and then the values read back from there.
 
-    k and v [R, KV], rows contiguous and at any stride; cache [blocks, block_size, 2, KV], contiguous; slots int64 [R],
-    block * block_size + offset; out [R, 2*KV]. Each float32 or uint16 (bfloat16 bits). ValueError, and nothing
-    written, where shapes do not fit or the cache has no such slot.
+    k and v [R, KV], rows contiguous and at any stride; cache [blocks, block_size, 2, KV], contiguous; slots
+    int64 [R], block * block_size + offset; out [R, 2*KV]. Each float32 or uint16 (bfloat16 bits). ValueError,
+    and nothing written, where shapes do not fit or the cache has no such slot.
     """
     for name, x in (("k", k), ("v", v), ("out", out)):
         expect_rows("kv_write", name, x)
@@ -51,8 +53,9 @@ def kv_write(k: np.ndarray, v: np.ndarray, cache: np.ndarray, slots: np.ndarray,
     rows, width = k.shape
     if v.shape != k.shape or cache.shape[3] != width or out.shape != (rows, 2 * width):
         raise ValueError(
-            f"kv_write: k {list(k.shape)}, v {list(v.shape)}, cache {list(cache.shape)} and out {list(out.shape)} "
-            "do not fit, expected [R, KV], [R, KV], [blocks, block_size, 2, KV] and [R, 2*KV]"
+            f"kv_write: k {list(k.shape)}, v {list(v.shape)}, cache {list(cache.shape)} and out "
+            f"{list(out.shape)} do not fit, "
+            "expected [R, KV], [R, KV], [blocks, block_size, 2, KV] and [R, 2*KV]"
         )
     if slots.dtype != np.int64 or slots.shape != (rows,):
         raise ValueError(f"kv_write: slots are {slots.dtype} {list(slots.shape)}, expected int64 [{rows}]")

@@ -36,7 +36,7 @@ PARALLEL_ELEMENTS = 1 << 18
 """Below it, and where every row is greedy, one thread is faster; the bits are equal on either side."""
 
 WRONG = {
-    WRONG_LOGPROB: "no logprob above -inf",
+    WRONG_LOGPROB: "no finite highest logprob",
     WRONG_TEMPERATURE: "a temperature that is not finite and >= 0",
     WRONG_TOP_P: "a top_p outside [0, 1]",
     WRONG_MIN_P: "a min_p outside [0, 1]",

@@ -14,7 +14,7 @@ from detrec.kernels.cpu.softmax import log_softmax, softmax
 
 
 def digests() -> dict[str, str]:
-    """Kernel name to the sha256 of its output; exp32 and log32 are seen through softmax, silu and the noise."""
+    """Kernel to the sha256 of its output; exp32 and log32 are seen through softmax, silu and noise."""
     rng = np.random.default_rng(11)
     x = (rng.standard_normal((6, 2500)) * 3).astype(np.float32)
     logprobs, rows = log_softmax(x, np.empty_like(x)), len(x)

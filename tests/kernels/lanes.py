@@ -1,4 +1,4 @@
-"""The reduction order that kernels/cpu promises, written in numpy, and rows that tell one order from another."""
+"""The reduction order that kernels/cpu promises, in numpy, and rows that tell one order from another."""
 
 import numpy as np
 

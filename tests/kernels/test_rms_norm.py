@@ -52,6 +52,17 @@ def test_adds_in_the_promised_order(columns):
     assert_same_bits(normed(x, w), promised(x, w))
 
 
+def test_squares_are_fused():
+    # all of a row's weight is in lane 0, so that nothing hides how its second square was added
+    x, w = np.zeros((64, 2048), np.float32), weights(2048)
+    x[:, [0, 1024]] = rough(64, 2) * np.float32(1e4)
+    assert_same_bits(normed(x, w), promised(x, w))
+    total = x[:, 0] * x[:, 0] + x[:, 1024] * x[:, 1024]
+    rstd = np.float32(1) / np.sqrt(total / np.float32(2048) + np.float32(EPS))
+    with pytest.raises(AssertionError, match="differ in bits"):
+        assert_same_bits(normed(x, w), x * rstd[:, None] * w)
+
+
 def test_rough_rows_tell_one_order_from_another():
     """Negative control: if this fails, the test above and those of batches can pass on any order."""
     x, w = rough(64, 2500), weights(2500)

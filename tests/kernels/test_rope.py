@@ -3,12 +3,21 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from numba import vectorize
 
+from detrec.kernels.cpu.portable import fma
 from detrec.kernels.cpu.rope import inv_freq, rope, rope_tables
 from tests.bits import assert_same_bits
 from tests.kernels.lanes import bfloat16, floats, rough
 
 D = 64
+
+
+@vectorize
+def fma_all(a, b, c):
+    return fma(a, b, c)
+
+
 COS, SIN = rope_tables(inv_freq(1e5, D), 512)
 
 
@@ -39,10 +48,12 @@ def test_row_does_not_see_its_batch():
 
 
 def test_products_are_fused_as_promised():
-    """Negative control: the same rotation without fma has other bits, so the data would show a changed one."""
     x, positions = rough(64, D), places(64)
-    first, second = x[:, : D // 2], x[:, D // 2 :]
+    first, second = x[:, : D // 2].copy(), x[:, D // 2 :].copy()
     c, s = COS[positions], SIN[positions]
+    fused = np.concatenate([fma_all(-second, s, first * c), fma_all(second, c, first * s)], axis=1)
+    assert_same_bits(turned(x, positions), fused)
+    # negative control: without fma the bits are others, so that this data would show a change
     separate = np.concatenate([first * c - second * s, second * c + first * s], axis=1)
     with pytest.raises(AssertionError, match="differ in bits"):
         assert_same_bits(turned(x, positions), separate)

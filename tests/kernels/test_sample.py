@@ -85,12 +85,22 @@ def test_greedy_takes_the_highest():
 
 
 def test_ties_go_to_the_lowest_token():
-    rows = np.full((1, 5000), -9.0, F)
-    # lanes apart, and in blocks apart: 1500 and 2524 share a lane
-    rows[0, [1500, 2524, 4000]] = -1.0
-    got = drawn(rows, temperature=0.0)[0]
-    assert (got["token"], got["margin"]) == (1500, 0.0)
-    assert drawn(rows, top_k=1)[0]["token"] == 1500
+    # of 1024 lanes, 1500 and 2524 share one; 4000 has another
+    for second in (2524, 4000):
+        rows = np.full((1, 5000), -9.0, F)
+        rows[0, [1500, second]] = -1.0
+        got = drawn(rows, temperature=0.0)[0]
+        assert (got["token"], got["margin"]) == (1500, 0.0)
+        assert drawn(rows, top_k=1)[0]["token"] == 1500
+
+
+# found by search: two tokens share the highest noise, within a block of 1024 and across blocks
+@pytest.mark.parametrize(
+    ("vocabulary", "counter", "first", "second"), [(1000, 4112, 854, 870), (3000, 96, 485, 2547)]
+)
+def test_ties_of_noise_go_to_the_lowest_token(vocabulary, counter, first, second):
+    assert noise(42, counter, first) == noise(42, counter, second)
+    assert drawn(np.zeros((1, vocabulary), F), seed=42, counter=counter)[0]["token"] == first
 
 
 def test_writes_its_own_seed_counter_and_logprob():
@@ -227,7 +237,7 @@ def test_rejects_parameters_outside_their_range(given, message):
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
 def test_rejects_a_row_with_nothing_to_draw(value):
-    with pytest.raises(ValueError, match="row 0 has no logprob"):
+    with pytest.raises(ValueError, match="row 0 has no finite highest logprob"):
         drawn(np.full((1, 9), value, F))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detrec.config import SamplingParams
-from detrec.engines.base import Kind, Request, Slice, Step
+from detrec.engines.base import Kind, Request, Sample, Slice, Step
 from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete, TraceVersion
 from detrec.recorder import digests
 from detrec.recorder.reader import TraceReader
@@ -127,7 +127,17 @@ def test_zarr_reads_the_same_arrays(tmp_path: Path, small_chunks: None) -> None:
     assert root["requests/prompt"][:].tolist() == [5, 6, 7, 9, 1, 2]  # type: ignore[union-attr, index]
 
 
-def test_taken_tokens_are_in_order_of_position_and_the_latest_counts(tmp_path: Path) -> None:
+def test_of_a_position_sampled_twice_the_latest_token_counts(tmp_path: Path) -> None:
+    prints, kernels = [np.ones((1, len(OPS)), np.uint64)], ("k",) * len(OPS)
+    with open_writer(tmp_path / "run.zarr") as writer:
+        for index, (position, taken) in enumerate([(3, 30), (2, 20), (3, 31)]):
+            step = Step(index, (Slice("a", position, position + 1, Kind.DECODE, True),))
+            sample = Sample("a", position, 1, taken, 0.0, 0.0, 0, 0)
+            writer.step(step, [1], prints, kernels, [sample], (), 0.0)
+    assert TraceReader(tmp_path / "run.zarr").taken_tokens()["a"] == [20, 31]
+
+
+def test_taken_tokens_are_in_order_of_position(tmp_path: Path) -> None:
     run = Run()
     run.record(tmp_path / "run.zarr")
     taken = {"a": {}, "b": {}, "never ran": {}}  # type: dict[str, dict[int, int]]

@@ -44,7 +44,7 @@ def test_a_sound_trace_behind_a_url_passes() -> None:
 
 def test_a_flipped_bit_in_any_file_is_found(tmp_path: Path, small_chunks: None) -> None:
     path = tmp_path / "run.zarr"
-    Run().record(path)
+    Run(length=9).record(path)
     for key, data in files_of(path):
         positions = {0, len(data) // 3, len(data) - 1}
         for at in sorted(positions):
@@ -78,13 +78,13 @@ def test_a_change_of_any_byte_of_the_root_is_found(tmp_path: Path) -> None:
 
 def test_a_deleted_file_is_found(tmp_path: Path, small_chunks: None) -> None:
     path = tmp_path / "run.zarr"
-    Run().record(path)
-    for key, data in files_of(path):
+    Run(length=9).record(path)
+    for key, _ in list(files_of(path)):
         if key != "zarr.json":
-            (path / key).unlink()
+            (path / key).rename(tmp_path / "aside")
             with pytest.raises(TraceCorrupt, match=f"{key}: is missing"):
                 verify(path)
-            (path / key).write_bytes(data)
+            (tmp_path / "aside").rename(path / key)
 
 
 def test_a_file_that_was_not_recorded_is_found(tmp_path: Path) -> None:

@@ -58,14 +58,8 @@ def test_the_first_divergence_is_named_whole():
         replayed.change("r1", position, op, rank=1)
     found = compare(recorded, replayed)
     first = found.first
-    assert (first.step, first.request, first.position, first.layer, first.op, first.rank) == (
-        1,
-        "r1",
-        4,
-        0,
-        "attn",
-        1,
-    )
+    assert (first.step, first.request, first.position) == (1, "r1", 4)
+    assert (first.layer, first.op, first.rank) == (0, "attn", 1)
     assert first.recorded == recorded.cells[1, recorded.at("r1", 4), 2]
     assert first.replayed == first.recorded + (1 << 32)
     assert (found.counts.born, found.counts.inherited, found.counts.missing) == (2, 2, 0)
@@ -132,6 +126,12 @@ def test_a_recording_never_closed_is_compared_up_to_its_end(status):
 def test_nothing_in_common_is_not_identical():
     assert compare(fake_trace([]), fake_trace([])).verdict == "incomplete"
     assert compare(fake_trace(STEPS, ops=OPS[:1]), fake_trace(STEPS, ops=OPS[1:])).verdict == "incomplete"
+
+
+def test_a_draw_of_one_run_only_is_not_identical():
+    silent = [[part("r0", 0, 4, samples=False)]]
+    found = compare(fake_trace([[part("r0", 0, 4)]], ops=OPS[:-2]), fake_trace(silent, ops=OPS[:-2]))
+    assert (found.verdict, found.counts.missing) == ("incomplete", 0)
 
 
 def test_positions_from_the_prefix_cache_are_neither_equal_nor_missing():

@@ -25,7 +25,9 @@ def test_every_value_goes_to_its_nearest_neighbour():
     bits = np.random.default_rng(7).integers(0, 0x7F000000, (3, 40_001), np.uint32)
     bits[0, ::5] = bits[0, ::5] & 0xFFFF0000 | 0x8000
     below = (bits >> 16).astype(np.uint16)
-    value, low, high = (x.astype(np.float64) for x in (bits.view(np.float32), widened(below), widened(below + 1)))
+    value, low, high = (
+        x.astype(np.float64) for x in (bits.view(np.float32), widened(below), widened(below + 1))
+    )
     up = (value - low > high - value) | ((value - low == high - value) & (below % 2 == 1))
     assert_same_bits(narrowed(bits.view(np.float32)), np.where(up, below + 1, below).astype(np.uint16))
 

@@ -62,7 +62,7 @@ def test_a_file_cut_anywhere_is_refused(write):
 
 def test_a_tensor_cut_short_is_refused_when_read(write):
     file = GgufFile(write(gguf_bytes(METADATA, TENSORS)[:-16]))
-    with pytest.raises(ModelError, match="tensor second needs bytes to .* the file has") as caught:
+    with pytest.raises(ModelError, match=r"tensor second needs bytes to .* the file has") as caught:
         file.data(file.tensors["second"], 20)
     assert caught.value.hint == "is the download complete?"
 

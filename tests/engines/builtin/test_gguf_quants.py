@@ -73,13 +73,15 @@ def test_other_types_go_through_the_gguf_package(kind, shape):
     assert_same_bits(dequantized(data, kind, shape, "here"), expected)
 
 
-@pytest.mark.parametrize(("kind", "size"), [(F32, 256), (F16, 128), (BF16, 128), (Q4_0, 36), (Q4_1, 40), (Q8_0, 68)])
+@pytest.mark.parametrize(
+    ("kind", "size"), [(F32, 256), (F16, 128), (BF16, 128), (Q4_0, 36), (Q4_1, 40), (Q8_0, 68)]
+)
 def test_sizes(kind, size):
     assert byte_size(kind, (2, 32), "here") == size
 
 
 def test_rows_of_broken_blocks_are_refused():
-    with pytest.raises(ModelError, match="x.gguf: w: rows of 48 weights are not whole blocks of 32"):
+    with pytest.raises(ModelError, match=r"x.gguf: w: rows of 48 weights are not whole blocks of 32"):
         byte_size(Q4_0, (2, 48), "x.gguf: w")
 
 

@@ -17,14 +17,21 @@ LLAMA3_SCALING = {
 
 def test_reads_the_sizes():
     config = from_hf({**QWEN2, "rope_theta": 1e6, "bos_token_id": 1})
-    assert (config.vocab_size, config.hidden_size, config.intermediate_size, config.num_layers) == (40, 32, 64, 2)
+    assert (config.vocab_size, config.hidden_size, config.intermediate_size, config.num_layers) == (
+        40,
+        32,
+        64,
+        2,
+    )
     assert (config.num_heads, config.num_kv_heads, config.head_dim) == (4, 2, 8)
     assert (config.rms_norm_eps, config.rope_theta, config.rope_scaling) == (1e-6, 1e6, None)
     assert (config.max_position_embeddings, config.tie_word_embeddings) == (128, True)
     assert (config.eos_token_ids, config.bos_token_id) == ((3,), 1)
 
 
-@pytest.mark.parametrize(("architecture", "bias", "norm"), [("qwen2", 1, 0), ("qwen3", 0, 1), ("llama", 0, 0)])
+@pytest.mark.parametrize(
+    ("architecture", "bias", "norm"), [("qwen2", 1, 0), ("qwen3", 0, 1), ("llama", 0, 0)]
+)
 def test_the_architecture_says_what_attention_has(architecture, bias, norm):
     config = from_hf({**QWEN2, "model_type": architecture})
     assert (config.qkv_bias, config.qk_norm) == (bool(bias), bool(norm))
@@ -42,10 +49,15 @@ def test_eos_ids_of_generation_config_are_added():
 @pytest.mark.parametrize(
     "rope",
     [
-        pytest.param({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3_SCALING}}, id="two keys"),
-        pytest.param({"rope_theta": 5e5, "rope_scaling": {"type": "llama3", **LLAMA3_SCALING}}, id="old type"),
         pytest.param(
-            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3_SCALING}}, id="transformers 5"
+            {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3_SCALING}}, id="two keys"
+        ),
+        pytest.param(
+            {"rope_theta": 5e5, "rope_scaling": {"type": "llama3", **LLAMA3_SCALING}}, id="old type"
+        ),
+        pytest.param(
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3_SCALING}},
+            id="transformers 5",
         ),
     ],
 )
@@ -55,7 +67,9 @@ def test_every_spelling_of_rope_reads_the_same(rope):
     assert config.rope_scaling == {"rope_type": "llama3", **LLAMA3_SCALING}
 
 
-@pytest.mark.parametrize("default", [{"rope_scaling": None}, {"rope_parameters": {"rope_type": "default", "rope_theta": 9.0}}])
+@pytest.mark.parametrize(
+    "default", [{"rope_scaling": None}, {"rope_parameters": {"rope_type": "default", "rope_theta": 9.0}}]
+)
 def test_the_default_rope_is_no_scaling(default):
     assert from_hf({**QWEN2, **default}).rope_scaling is None
 
@@ -73,13 +87,22 @@ def test_qwens_unused_window_is_fine():
         ({"model_type": "llama", "mlp_bias": True}, "mlp_bias: expected False, got True"),
         ({"model_type": "llama", "sliding_window": 64}, "sliding_window: expected none, got 64"),
         ({"use_sliding_window": True}, "use_sliding_window: expected False, got True"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types: expected full_attention only, got"),
+        (
+            {"layer_types": ["full_attention", "sliding_attention"]},
+            "layer_types: expected full_attention only, got",
+        ),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config: expected none, got"),
         ({"hidden_act": "gelu"}, "hidden_act: expected 'silu', got 'gelu'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type: expected one of default, linear, llama3"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+            "rope_type: expected one of default, linear, llama3",
+        ),
         ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "rope_type: expected one of .* got 'dynamic'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor: expected a positive number, got nothing"),
-        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor: expected 1"),
+        (
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor: expected 1",
+        ),
         ({"rope_scaling": 3}, "rope_scaling: expected a mapping, got 3"),
         ({"hidden_size": None}, "hidden_size: expected a whole number of at least 1, got nothing"),
         ({"num_hidden_layers": 0}, "num_hidden_layers: expected a whole number of at least 1, got 0"),
@@ -93,6 +116,6 @@ def test_qwens_unused_window_is_fine():
     ],
 )
 def test_refuses_what_it_would_not_compute(change, message):
-    with pytest.raises(ModelError, match="here.json: .*" + message.replace("(", r"\(")) as caught:
+    with pytest.raises(ModelError, match=r"here.json: .*" + message.replace("(", r"\(")) as caught:
         from_hf({**QWEN2, **change}, where="here.json")
     assert caught.value.hint

@@ -7,14 +7,21 @@ import pytest
 
 from detrec.engines.builtin.seeded import NAMES, SeededCheckpoint
 from detrec.errors import ModelError
-from tests.bits import assert_same_bits
 
 # float32 in hex of elements 0, 1 and -1: if one moves, raise SEEDED_VERSION with it
 GOLDEN = {
     ("qwen2-tiny", "model.embed_tokens.weight"): ("0x1.66faa2p-5", "-0x1.fbbff2p-4", "0x1.536708p-2"),
     ("qwen2-tiny", "model.norm.weight"): ("0x1.ebd09ap-1", "0x1.1dbeaap+0", "0x1.dd75a0p-1"),
-    ("qwen3-tiny", "model.layers.3.self_attn.q_proj.weight"): ("0x1.58a138p-5", "0x1.35d32cp-4", "-0x1.87018ap-6"),
-    ("llama-tiny", "model.layers.3.self_attn.q_proj.weight"): ("-0x1.d0b91ap-3", "0x1.361d48p-4", "0x1.0102aep-5"),
+    ("qwen3-tiny", "model.layers.3.self_attn.q_proj.weight"): (
+        "0x1.58a138p-5",
+        "0x1.35d32cp-4",
+        "-0x1.87018ap-6",
+    ),
+    ("llama-tiny", "model.layers.3.self_attn.q_proj.weight"): (
+        "-0x1.d0b91ap-3",
+        "0x1.361d48p-4",
+        "0x1.0102aep-5",
+    ),
 }
 MASK = (1 << 64) - 1
 
@@ -58,7 +65,9 @@ def test_a_checkpoint_has_every_tensor_of_its_shape(model):
         values = checkpoint.tensor(name)
         assert values.shape == shape
         assert values.dtype == np.float32
-        centre = 2.5 if name.endswith(("q_norm.weight", "k_norm.weight")) else float(name.endswith("norm.weight"))
+        centre = (
+            2.5 if name.endswith(("q_norm.weight", "k_norm.weight")) else float(name.endswith("norm.weight"))
+        )
         assert abs(values.mean() - centre) < 0.1
 
 
@@ -84,7 +93,7 @@ def test_the_digest_tells_models_apart():
 
 
 def test_a_tensor_it_lacks_is_a_mistake_in_code():
-    with pytest.raises(ValueError, match="no tensor 'lm_head.weight'"):
+    with pytest.raises(ValueError, match=r"no tensor 'lm_head.weight'"):
         SeededCheckpoint("qwen2-tiny").tensor("lm_head.weight")
 
 
