@@ -32,6 +32,11 @@ SHAPES = {
 }
 
 
+def prompts_of(batch: int) -> list[list[int]]:
+    """Token ids that no two prompts share a prefix of."""
+    return [[(17 * i + 31 * j + 7) % SHAPES["vocab_size"] for i in range(PROMPT)] for j in range(batch)]
+
+
 def ours(batch: int, level: str) -> tuple[float, float]:
     """Seconds of prefill and of decode; `level` is off, layer or op."""
     from detrec.config import serve_config
@@ -41,7 +46,6 @@ def ours(batch: int, level: str) -> tuple[float, float]:
     from detrec.recorder.record import manifest
     from detrec.recorder.writer import TraceWriter
 
-    prompts = [[(17 * i + 31 * j + 7) % SHAPES["vocab_size"] for i in range(PROMPT)] for j in range(batch)]
     sampling = {"temperature": 0, "max_tokens": OUTPUT, "ignore_eos": True}
     config = serve_config(
         {
@@ -52,7 +56,7 @@ def ours(batch: int, level: str) -> tuple[float, float]:
                 "max_num_batched_tokens": batch * PROMPT,
                 "enable_prefix_caching": False,
             },
-            "requests": [{"prompt_token_ids": prompt, "sampling": sampling} for prompt in prompts],
+            "requests": [{"prompt_token_ids": prompt, "sampling": sampling} for prompt in prompts_of(batch)],
         }
     )
     engine = start_engine(config)
@@ -65,7 +69,10 @@ def ours(batch: int, level: str) -> tuple[float, float]:
     with (
         tempfile.TemporaryDirectory() as folder,
         TraceWriter(
-            str(Path(folder) / "run.zarr"), manifest=manifest(config, engine), requests=engine.requests, ops=names
+            str(Path(folder) / "run.zarr"),
+            manifest=manifest(config, engine),
+            requests=engine.requests,
+            ops=names,
         ) as writer,
     ):
         return _timed(engine.run(engine.own_scheduler(), TraceProbe(writer, names), frozenset(names)))
@@ -91,7 +98,7 @@ def peer(batch: int) -> tuple[float, float]:
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SHAPES)).eval()
-    prompts = torch.tensor([[(17 * i + 31 * j + 7) % SHAPES["vocab_size"] for i in range(PROMPT)] for j in range(batch)])
+    prompts = torch.tensor(prompts_of(batch))
 
     def generate(tokens: int) -> tuple[float, float]:
         begin = time.perf_counter()

@@ -6,7 +6,7 @@ cannot be honoured is refused, and the nearest known key is named.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def _request(data: Any, where: str, index: int) -> RequestConfig:
     return request
 
 
-_ENVIRONMENT = {
+_ENVIRONMENT: dict[str, tuple[str, Callable[[str], bool | int]]] = {
     "FD_DETERMINISTIC_MODE": ("deterministic", lambda text: bool(int(text))),
     "FD_DETERMINISTIC_SPLIT_KV_SIZE": ("split_kv_size", int),
 }

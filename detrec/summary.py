@@ -31,8 +31,12 @@ def _clip(text: str) -> str:
 
 def verified(run: str, found: Verification) -> str:
     """One line: what was checked, and up to where."""
-    until = "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
-    return f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
+    until = (
+        "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
+    )
+    return (
+        f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
+    )
 
 
 def facts(trace: TraceReader) -> dict[str, Any]:
@@ -87,8 +91,8 @@ def to_text(data: dict[str, Any]) -> str:
         "  request   arrival  prompt  output  temperature  seed",
     ]
     lines += [
-        f"  {r['id']:9} {r['arrival']:7}  {r['prompt_tokens']:6}  {r['output_tokens']:6}  "
-        f"{r['temperature']:11g}  {r['seed']}"
+        f"  {r['id']:9} {r['arrival']:7}  {r['prompt_tokens']:6}  "
+        f"{r['output_tokens']:6}  {r['temperature']:11g}  {r['seed']}"
         for r in data["requests"]
     ]
     return "\n".join(lines)

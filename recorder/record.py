@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detrec.recorder.manifest import environment_manifest
-from detrec.recorder.probe import TraceProbe
-from detrec.recorder.writer import TraceWriter
-
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request, Scheduler
 from detrec.engines.start import Progress, start_engine
 from detrec.recorder.levels import recorded_ops
+from detrec.recorder.manifest import environment_manifest
+from detrec.recorder.probe import TraceProbe
+from detrec.recorder.writer import TraceWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def run_recorded(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Recording:
-    """Run `engine` by `scheduler` with a trace at `output`; `ops` are the ops to keep, by default the level's."""
+    """Run `engine` by `scheduler` and write the trace to `output`; `ops` None keeps the level's ops."""
     names = tuple(ops) if ops is not None else recorded_ops(engine.op_names, config.record.level)
     outputs: dict[str, list[int]] = {request.id: [] for request in engine.requests}
     expected = sum(request.sampling.max_tokens for request in engine.requests)

@@ -53,7 +53,7 @@ class Gather:
             self._cache.move_to_end(number)
             return self._cache[number]
         while len(self._cache) >= self._room:
-            break
+            self._cache.popitem(last=False)
         start = number * self._unit
         stop = min(start + self._unit, self._trace.n_rows)
         ranks = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in range(self._ranks)]

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def assert_same_bits(left: np.ndarray, right: np.ndarray) -> None:
-    """Fail unless both arrays have one shape, one dtype and one bit pattern; say how many differ and which is first."""
+    """Fail unless shape, dtype and bits agree; say how many elements differ and which is first."""
     assert left.shape == right.shape, f"shapes differ: {left.shape} and {right.shape}"
     assert left.dtype == right.dtype, f"dtypes differ: {left.dtype} and {right.dtype}"
     unsigned = np.dtype(f"u{left.dtype.itemsize}")
@@ -13,5 +13,6 @@ def assert_same_bits(left: np.ndarray, right: np.ndarray) -> None:
     if len(places):
         first = tuple(int(i) for i in places[0])
         raise AssertionError(
-            f"{len(places)} of {a.size} elements differ in bits, first at {first}: {left[first]!r} and {right[first]!r}"
+            f"{len(places)} of {a.size} elements differ in bits, "
+            f"first at {first}: {left[first]!r} and {right[first]!r}"
         )

@@ -67,7 +67,9 @@ def test_a_prompt_longer_than_the_context(tmp_path):
 
 
 def test_a_context_longer_than_the_models(tmp_path):
-    assert "the model was made for" in refused("record", serve(tmp_path, engine={"max_model_len": 1 << 20}))[0]
+    assert (
+        "the model was made for" in refused("record", serve(tmp_path, engine={"max_model_len": 1 << 20}))[0]
+    )
 
 
 def test_a_budget_under_one_split(tmp_path):
@@ -93,9 +95,11 @@ def test_an_output_that_exists(tmp_path):
 def test_a_trace_of_another_format(tmp_path):
     assert detrec("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
     root = tmp_path / "run.zarr" / "zarr.json"
-    root.write_text(root.read_text().replace('"format_version":1', '"format_version":9').replace(
-        '"format_version": 1', '"format_version": 9'
-    ))
+    root.write_text(
+        root.read_text()
+        .replace('"format_version":1', '"format_version":9')
+        .replace('"format_version": 1', '"format_version": 9')
+    )
     for command in ("replay", "info", "verify"):
         error, _ = refused(command, tmp_path / "run.zarr")
         assert "format 9" in error
@@ -125,7 +129,9 @@ def test_unknown_commands_options_modes_and_faults(tmp_path):
     refused("replay", tmp_path / "run.zarr", "--set", "requests.0.id=b")
 
 
-@pytest.mark.parametrize("setting", ["engine.num_gpu_blocks_override=2", "engine.enable_prefix_caching=false"])
+@pytest.mark.parametrize(
+    "setting", ["engine.num_gpu_blocks_override=2", "engine.enable_prefix_caching=false"]
+)
 def test_a_schedule_that_cannot_be_followed(tmp_path, setting):
     prompt = list(range(40))
     requests = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.engines.builtin.model import op_names
+from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.recorder.reader import TraceReader
 from tests.command import ROOT, detrec
 
@@ -58,7 +58,8 @@ def test_a_replay_is_identical_in_every_cell_that_ran(run):
     assert data["first"] is None
     # a row that ran twice, after a preemption, is compared once; four ops run only where a token is drawn
     rows = len({(int(r), int(p)) for r, p in zip(trace.row_request, trace.row_position, strict=True)})
-    drawn = len({(int(r), int(p)) for r, p in zip(trace.samples().request, trace.samples().position, strict=True)})
+    samples = trace.samples()
+    drawn = len({(int(r), int(p)) for r, p in zip(samples.request, samples.position, strict=True)})
     assert data["counts"]["compared"] == rows * (len(names) - 4) + drawn * 4
     assert data["counts"] == {
         "compared": data["counts"]["compared"],
@@ -81,7 +82,9 @@ def test_a_replay_is_identical_in_every_cell_that_ran(run):
         pytest.param(["--set", "engine.enable_chunked_prefill=false"], {}, id="no chunks"),
         pytest.param(["--set", "engine.split_kv_size=1"], {}, id="chunks cut anywhere"),
         pytest.param(
-            ["--set", "engine.block_size=8", "--set", "engine.num_gpu_blocks_override=40"], {}, id="smaller blocks"
+            ["--set", "engine.block_size=8", "--set", "engine.num_gpu_blocks_override=40"],
+            {},
+            id="smaller blocks",
         ),
         pytest.param(["--set", "engine.num_gpu_blocks_override=64"], {}, id="no preemption"),
         pytest.param([], {"NUMBA_NUM_THREADS": "1"}, id="one thread"),
@@ -143,9 +146,7 @@ def test_two_recordings_differ_in_uuid_and_times_alone(run, tmp_path):
     assert detrec("record", "serve.yaml", "-o", other).code == 0
     files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
     assert files == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
-    differing = {
-        str(name) for name in files if (run / name).read_bytes() != (other / name).read_bytes()
-    }
+    differing = {str(name) for name in files if (run / name).read_bytes() != (other / name).read_bytes()}
     assert {name for name in differing if not name.startswith("steps/seconds/")} == {"zarr.json"}
     left, right = (json.loads((path / "zarr.json").read_text())["attributes"] for path in (run, other))
     assert {key for key in left if left[key] != right[key]} == {"uuid", "digests", "digest"}
@@ -177,7 +178,9 @@ def test_a_deleted_chunk_and_a_flipped_byte_are_found(run, tmp_path):
     copy = tmp_path / "copy.zarr"
     shutil.copytree(run, copy)
     assert detrec("verify", copy).code == 0
-    chunk = next(path for path in (copy / "fingerprints").rglob("*") if path.is_file() and path.name != "zarr.json")
+    chunk = next(
+        path for path in (copy / "fingerprints").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
     chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
     found = detrec("verify", copy)
     assert found.code == 2

@@ -100,7 +100,7 @@ class BuiltinEngine:
         )
         self._fault.step(step)
         if probe:
-            probe.step(step, batch.tokens)
+            probe.step(step, batch.tokens.tolist())
         hidden = self.decoder.hidden(ops, batch)
         samples: tuple[Sample, ...] = ()
         if len(batch.sample_rows):

@@ -72,7 +72,8 @@ class Fault:
             a, b = (x.reshape(len(x), -1).view(np.uint8).reshape(len(x), -1) for x in (right, wrong))
             changed = np.flatnonzero((a != b).any(axis=1))
             if len(changed):
-                self.sighting = Sighting(self._now.index, *rows[changed[0]], name)
+                request, position = rows[changed[0]]
+                self.sighting = Sighting(self._now.index, request, position, name)
                 self._notify(f"fault {self.name}: first bit changed at {self.sighting}")
 
     def rows(self) -> list[tuple[str, int]]:

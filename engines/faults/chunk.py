@@ -14,7 +14,7 @@ from detrec.engines.ops import Ops
 
 
 class UnalignedChunk(Fault):
-    """A chunk takes a few tokens more than alignment allows, and attention splits KV where the next one starts."""
+    """A chunk runs past its boundary, and attention splits KV where the next one starts."""
 
     name = "unaligned_chunk"
     summary = "a prompt is cut `by` tokens past its boundary, and attention partitions KV at the cut"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import compiled, narrow, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import narrow, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.add float32"

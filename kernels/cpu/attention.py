@@ -14,10 +14,10 @@ formulation. A tile of rows only decides what is computed side by side.
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 
 from detrec.kernels.cpu.attention_tile import KV_BLOCK, attend
-from detrec.kernels.cpu.portable import compiled
+from detrec.kernels.cpu.compiling import compiled, shared
 
 KERNEL = f"cpu.attention kv_block={KV_BLOCK} online softmax"
 """Names the kernel and all of its configuration that could move a bit."""
@@ -83,7 +83,7 @@ def _tasks(
         attend(q, cache, tables[row_seq[top]], positions, at, scale, out, top, bottom, head, depth)
 
 
-@njit(cache=True, fastmath=False, error_model="numpy", nogil=True, parallel=True)
+@shared
 def _parallel(
     q: np.ndarray, cache: np.ndarray, tables: np.ndarray, row_seq: np.ndarray, positions: np.ndarray,
     cut: np.ndarray, scale: np.float32, out: np.ndarray, tiles: np.ndarray, n_tiles: int, depth: int,

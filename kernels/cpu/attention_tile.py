@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detrec.kernels.cpu.attention_chains import SIDE, accumulate, prefetch, transpose_keys
-from detrec.kernels.cpu.portable import INF, ONE, ZERO, compiled, exp32, narrow, select, tree_sum, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import INF, ONE, ZERO, exp32, narrow, select, tree_sum, widen
 from detrec.kernels.cpu.rows import row_of
 
 # part of the result: to change it is to change bits, and to bump KERNELS_VERSION
@@ -51,15 +52,17 @@ def _scratch(size: int) -> np.ndarray:
 
 
 @compiled
-def _ask(pages: Pages, position: int, end: int, depth: int) -> None:
-    """Prefetch the values of a position that is being read, and the key that lies a block of KV further."""
+def _place(pages: Pages, position: int) -> int:
+    """Where in the cache a position begins."""
     block, offset = divmod(position, pages.block_size)
-    start = (pages.table[block] * pages.block_size + offset) * pages.stride
-    prefetch(pages.cache, start + pages.values, depth)
-    if position + KV_BLOCK < end:
-        block, offset = divmod(position + KV_BLOCK, pages.block_size)
-        start = (pages.table[block] * pages.block_size + offset) * pages.stride
-        prefetch(pages.cache, start + pages.keys, depth)
+    return (pages.table[block] * pages.block_size + offset) * pages.stride
+
+
+@compiled
+def _ask(pages: Pages, first: int, count: int, depth: int) -> None:
+    """Prefetch `depth` elements of `count` positions."""
+    for i in range(count):
+        prefetch(pages.cache, first + i * pages.stride, depth)
 
 
 @compiled
@@ -68,17 +71,18 @@ def _transpose(pages: Pages, first: int, end: int, depth: int, keys: np.ndarray)
     count = min(KV_BLOCK, end - first)
     j = 0
     while j < count:
-        block, offset = divmod(first + j, pages.block_size)
-        start = (pages.table[block] * pages.block_size + offset) * pages.stride + pages.keys
-        if offset + SIDE <= pages.block_size and j + SIDE <= KV_BLOCK:
-            transpose_keys(pages.cache, start, pages.stride, depth, keys, j, KV_BLOCK)
+        start = _place(pages, first + j)
+        if (first + j) % pages.block_size + SIDE <= pages.block_size and j + SIDE <= KV_BLOCK:
+            transpose_keys(pages.cache, start + pages.keys, pages.stride, depth, keys, j, KV_BLOCK)
             step = SIDE
         else:
             for d in range(depth):
-                keys[d * KV_BLOCK + j] = widen(pages.cache[start + d])
+                keys[d * KV_BLOCK + j] = widen(pages.cache[start + pages.keys + d])
             step = 1
-        for i in range(first + j, min(first + j + step, end)):
-            _ask(pages, i, end, depth)
+        # what is read next: the values here, then the keys one block of KV further
+        _ask(pages, start + pages.values, step, depth)
+        if first + j + KV_BLOCK < end:
+            _ask(pages, _place(pages, first + j + KV_BLOCK) + pages.keys, step, depth)
         j += step
 
 
@@ -109,7 +113,7 @@ def _softmax(lines: Lines, line: int, low: int, high: int, scale: np.float32, la
         half >>= 1
     new = select(lanes[0] > m, lanes[0], m)
     for j in range(KV_BLOCK):
-        p[j] = select((j >= low) & (j < high), exp32(p[j] - new), ZERO)
+        p[j] = exp32(p[j] - new)
     for j in range(KV_BLOCK):
         lanes[j] = p[j]
     alpha = exp32(m - new)
@@ -163,9 +167,8 @@ def _visit(
                 _softmax(lines, i, low, end, scale, lanes)
             j = low
             while j < end:
-                block, offset = divmod(first + j, pages.block_size)
-                depth = min(end - j, pages.block_size - offset)
-                start = (pages.table[block] * pages.block_size + offset) * pages.stride + pages.values
+                depth = min(end - j, pages.block_size - (first + j) % pages.block_size)
+                start = _place(pages, first + j) + pages.values
                 _values(lines, line, count, j, pages.cache, start, pages.stride, depth)
                 j += depth
         line += count

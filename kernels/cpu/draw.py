@@ -6,7 +6,8 @@ buckets of their high, middle and low bits; every sum is of integers.
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import MAX_LANES, ZERO, compiled, exp32, float_to_bits, log32, select
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import MAX_LANES, ZERO, exp32, float_to_bits, log32, select
 
 WRONG_LOGPROB, WRONG_TEMPERATURE, WRONG_TOP_P, WRONG_MIN_P = 1, 2, 3, 4
 

@@ -5,8 +5,9 @@ Copies and widens: no arithmetic, so nothing to round.
 
 import numpy as np
 
+from detrec.kernels.cpu.compiling import compiled
 from detrec.kernels.cpu.packed import PANEL, PackedWeight
-from detrec.kernels.cpu.portable import compiled, narrow, widen
+from detrec.kernels.cpu.portable import narrow, widen
 
 KERNEL = "cpu.embedding gather"
 """Names the kernel and all of its configuration that could move a bit."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import get_num_threads, njit, prange, types
+from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
-from detrec.kernels.cpu.portable import compiled
+from detrec.kernels.cpu.compiling import compiled, shared
 
 KERNEL = "cpu.fingerprint splitmix64 sum"
 """Names the kernel and all of its configuration that could move a bit."""
@@ -89,7 +89,7 @@ def _serial(x: np.ndarray, code: int, out: np.ndarray) -> None:
         out[row] = _row(address + row * x.strides[0], x.shape[1] * x.itemsize, mark)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@shared
 def _parallel(address: int, stride: int, size: int, mark: np.uint64, out: np.ndarray, threads: int) -> None:
     for thread in prange(threads):
         for row in range(out.size * thread // threads, out.size * (thread + 1) // threads):

@@ -9,10 +9,10 @@ the same time.
 import numpy as np
 from numba import get_num_threads, prange
 
+from detrec.kernels.cpu.compiling import compiled, shared
 from detrec.kernels.cpu.microkernel import tile
 from detrec.kernels.cpu.packed import PANEL, PackedWeight, pack_weight
-from detrec.kernels.cpu.portable import compiled, narrow
-from detrec.kernels.cpu.threads import shared
+from detrec.kernels.cpu.portable import narrow
 
 KERNEL = "cpu.matmul fma-chain k=0..K"
 """Names the kernel and all of its configuration that could move a bit."""

@@ -8,7 +8,8 @@ from math import prod
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import ZERO, compiled, lanes_of, tree_sum, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import ZERO, lanes_of, tree_sum, widen
 
 KERNEL = "cpu.mean lanes=1024 sum/n"
 

@@ -6,7 +6,8 @@ minus presence, then a ban. Each is one rounded float32 operation; none is fused
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import ONE, ZERO, compiled, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import ONE, ZERO, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.penalise repetition,frequency,presence,ban float32"

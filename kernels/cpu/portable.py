@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-compiled = njit(cache=True, fastmath=False, error_model="numpy", nogil=True)
-"""How every serial kernel of this folder is compiled: the options that could move a bit are in one place."""
+from detrec.kernels.cpu.compiling import compiled
 
 MAX_LANES = 1024
 """A row is reduced by min(MAX_LANES, next power of two >= columns) lanes: part of every result."""

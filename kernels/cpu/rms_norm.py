@@ -6,7 +6,8 @@ left to right by fma, then the lanes are halved in one tree. Nothing but C choos
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import ONE, ZERO, compiled, fma, lanes_of, narrow, tree_sum, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import ONE, ZERO, fma, lanes_of, narrow, tree_sum, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.rms_norm lanes=1024 squares=fma (x*rstd)*w"

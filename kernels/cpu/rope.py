@@ -9,7 +9,8 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import compiled, fma, narrow, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import fma, narrow, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.rope rotate_half y1=fma(-x2,s,x1*c) y2=fma(x2,c,x1*s)"

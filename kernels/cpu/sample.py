@@ -20,10 +20,10 @@ could not win.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from detrec.kernels.cpu.compiling import compiled, shared
 from detrec.kernels.cpu.draw import WRONG_LOGPROB, WRONG_MIN_P, WRONG_TEMPERATURE, WRONG_TOP_P, draw_row
-from detrec.kernels.cpu.portable import compiled
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.sample gumbel splitmix64 weights=2^-32 u=2^-23"
@@ -70,7 +70,7 @@ def _serial(
         )
 
 
-@njit(cache=True, fastmath=False, error_model="numpy", nogil=True, parallel=True)
+@shared
 def _parallel(
     logprobs: np.ndarray,
     temperature: np.ndarray,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from detrec.kernels.cpu.portable import compiled, narrow, silu32, widen
+from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.portable import narrow, silu32, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.silu_mul x/(1+exp32(-x))*y"

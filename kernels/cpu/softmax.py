@@ -6,8 +6,9 @@ share no number.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from detrec.kernels.cpu.compiling import shared
 from detrec.kernels.cpu.portable import (
     ZERO,
     compiled,
@@ -66,7 +67,7 @@ def _serial(x: np.ndarray, out: np.ndarray, logarithm: bool) -> None:
         _row(row_of(x, row), row_of(out, row), lanes, logarithm)
 
 
-@njit(cache=True, fastmath=False, error_model="numpy", nogil=True, parallel=True)
+@shared
 def _parallel(x: np.ndarray, out: np.ndarray, logarithm: bool) -> None:
     for row in prange(x.shape[0]):
         lanes = np.empty(lanes_of(x.shape[1]), np.float32)

@@ -6,9 +6,10 @@ Every leaf is an FMA chain of its own; leaves are added in rising order, then th
 
 import numpy as np
 
+from detrec.kernels.cpu.compiling import compiled
 from detrec.kernels.cpu.matmul import NO_BIAS, multiply
 from detrec.kernels.cpu.packed import PackedWeight
-from detrec.kernels.cpu.portable import compiled, narrow
+from detrec.kernels.cpu.portable import narrow
 
 
 def kernel(splits: int) -> str:

@@ -121,7 +121,7 @@ def test_overrides_are_yaml_and_leave_the_input_alone():
     assert data == {"engine": {"seed": 1}}
     with pytest.raises(ConfigError, match="expected key=value"):
         apply_overrides(data, ["engine"])
-    with pytest.raises(ConfigError, match="engine.seed is not a mapping"):
+    with pytest.raises(ConfigError, match="seed is not a mapping"):
         apply_overrides(data, ["engine.seed.x=1"])
 
 
@@ -131,7 +131,7 @@ def test_fastdeploys_variables_are_honoured():
     )
     assert not config.engine.deterministic
     assert config.engine.split_kv_size == 32
-    with pytest.raises(ConfigError, match="FD_DETERMINISTIC_MODE=0 contradicts engine.deterministic: True"):
+    with pytest.raises(ConfigError, match="FD_DETERMINISTIC_MODE=0 contradicts engine"):
         serve_config({**MINIMAL, "engine": {"deterministic": True}}, environ={"FD_DETERMINISTIC_MODE": "0"})
     with pytest.raises(ConfigError, match="expected a power of two, got 12"):
         serve_config(MINIMAL, environ={"FD_DETERMINISTIC_SPLIT_KV_SIZE": "12"})
