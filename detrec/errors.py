@@ -13,29 +13,41 @@
 A divergence is not here: it is what detrec is for, so it is a result, not an error.
 """
 
+from typing import ClassVar
+
 
 class DetrecError(Exception):
     """Base of all of them. `hint` is the next thing to try, shown under the message."""
 
+    usual_hint: ClassVar[str] = ""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class ConfigError(DetrecError):
     """serve.yaml, an option or an environment variable says something detrec cannot accept."""
 
+    usual_hint = "the README describes every key of serve.yaml"
+
 
 class ModelError(DetrecError):
     """A model cannot be loaded, or cannot run the requests it was given."""
+
+    usual_hint = "check the model's files, or fetch them again"
 
 
 class EngineError(DetrecError):
     """The engine cannot go on, or cannot be had on this machine."""
 
+    usual_hint = "detrec doctor says what this machine can run"
+
 
 class TraceError(DetrecError):
     """A trace cannot be read or written."""
+
+    usual_hint = "name a trace that detrec record made"
 
 
 class TraceIncomplete(TraceError):
@@ -45,6 +57,8 @@ class TraceIncomplete(TraceError):
 class TraceCorrupt(TraceError):
     """The trace's bytes are not those that were recorded."""
 
+    usual_hint = "detrec verify lists what is wrong; record it again"
+
 
 class TraceVersion(TraceError):
     """Another detrec wrote the trace."""
@@ -52,3 +66,5 @@ class TraceVersion(TraceError):
 
 class ReplayError(DetrecError):
     """The engine cannot follow the recorded schedule."""
+
+    usual_hint = "replay with --mode tokens or --mode free, which let the scheduler decide"

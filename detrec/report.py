@@ -1,6 +1,7 @@
 """A comparison in words and as JSON. The same facts in both; nothing is decided here but how to say it."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -27,12 +28,17 @@ def to_json(comparison: Comparison, *, trace: str, replayed: str, seconds: float
     if comparison.first is not None:
         first = asdict(comparison.first)
         first |= {side: _hex(first[side]) for side in ("recorded", "replayed")}
+    tokens = asdict(comparison.tokens)
+    flip = tokens["first_flip"]
+    if flip and not math.isfinite(flip["margin"]):
+        # a row with one token above -inf has no second: JSON has no infinity
+        flip["margin"] = None
     return {
         "verdict": comparison.verdict,
         "first": first,
         "counts": asdict(comparison.counts),
         "cause": None,
-        "tokens": asdict(comparison.tokens),
+        "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
         "schedule_diff": _schedule_json(comparison.schedule_diff),
         "trace": str(trace),

@@ -4,8 +4,10 @@ Every other kernel file takes arrays and asks here for memory. A framework is im
 for.
 """
 
+import ctypes
 import functools
 import importlib
+import sys
 import warnings
 from types import ModuleType
 from typing import Any
@@ -44,6 +46,19 @@ def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device
     if framework == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
     return module.empty(shape, dtype=dtype, device=device)
+
+
+def prefer_huge_pages(view: np.ndarray) -> np.ndarray:
+    """Ask the kernel for large pages under `view` before it is first written; gives `view` back.
+
+    Fewer page faults and TLB misses where it says yes; nothing happens where it says no or is not Linux.
+    """
+    page = 1 << 21
+    start = -(-view.ctypes.data // page) * page
+    size = (view.ctypes.data + view.nbytes - start) // page * page
+    if size > 0 and sys.platform == "linux":
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 14)
+    return view
 
 
 def from_numpy(framework: str, array: np.ndarray, device: str = "cpu") -> Any:

@@ -30,7 +30,7 @@ class Workspace:
             raise ValueError(f"workspace of {nbytes} bytes: expected a positive number")
         nbytes = -(-nbytes // ALIGNMENT) * ALIGNMENT
         self.tensor = arrays.empty(self.framework, (_TURNS * nbytes + ALIGNMENT,), "uint8")
-        self._memory = arrays.host_view(self.tensor)
+        self._memory = arrays.prefer_huge_pages(arrays.host_view(self.tensor))
         self._start = -self._memory.ctypes.data % ALIGNMENT
         self._stop = self._start + _TURNS * nbytes
         self._next = self._start

@@ -95,6 +95,14 @@ class CheckedChunks:
             raise ValueError(f"{TAIL} is cut off")
         return np.frombuffer(part, spec.dtype).reshape(spec.shape(spec.chunk))
 
+    def present(self, key: str, size: int) -> None:
+        """Raise TraceCorrupt unless the file is there with `size` bytes; its content is not looked at."""
+        found = self._store.size(key)
+        if found is None:
+            raise TraceCorrupt(f"{self._store.name}: {key}: is missing")
+        if found != size:
+            raise TraceCorrupt(f"{self._store.name}: {key}: has {found} bytes, {size} were recorded")
+
     def _read(self, key: str) -> bytes:
         data = self._store.read(key)
         if data is None:

@@ -193,10 +193,15 @@ class TraceReader:
         return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
-        """The digest of a chunk of fingerprints: equal digests, equal rows. None for one that is not full."""
+        """The digest of a chunk of fingerprints: equal digests, equal rows. None for one that is not full.
+
+        The chunk is not read, only seen to be there and whole: TraceCorrupt if it is not.
+        """
         if (chunk + 1) * self.fingerprint_chunk_rows > self.n_rows:
             return None
-        return self._chunks.digests[self._specs[f"fingerprints/{rank}"].key(chunk)]
+        spec = self._specs[f"fingerprints/{rank}"]
+        self._chunks.present(spec.key(chunk), spec.chunk * spec.row_bytes)
+        return self._chunks.digests[spec.key(chunk)]
 
     def _fingerprint_chunk(self, rank: int, chunk: int) -> np.ndarray:
         if self._latest.get(rank, (-1, None))[0] != chunk:

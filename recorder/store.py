@@ -36,6 +36,10 @@ class Store(Protocol):
         """The bytes of a file, None where there is none."""
         ...
 
+    def size(self, key: str) -> int | None:
+        """How many bytes a file has, None where there is none."""
+        ...
+
     def write(self, key: str, data: bytes) -> None:
         """Write a whole file."""
         ...
@@ -101,6 +105,13 @@ class LocalStore:
             try:
                 with open(f"{self._root}/{key}", "rb", buffering=0) as file:
                     return file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def size(self, key: str) -> int | None:
+        with _told(self.name, "read"):
+            try:
+                return os.stat(f"{self._root}/{key}").st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -173,6 +184,13 @@ class RemoteStore:
         with _told(self.name, "read"):
             try:
                 return bytes(self._files.cat_file(f"{self._root}/{key}"))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def size(self, key: str) -> int | None:
+        with _told(self.name, "read"):
+            try:
+                return int(self._files.size(f"{self._root}/{key}"))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from detrec.recorder.digests import root_bytes
 from tests.command import ROOT, detrec
 
 TINY = {
@@ -95,18 +96,16 @@ def test_an_output_that_exists(tmp_path):
 def test_a_trace_of_another_format(tmp_path):
     assert detrec("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
     root = tmp_path / "run.zarr" / "zarr.json"
-    root.write_text(
-        root.read_text()
-        .replace('"format_version":1', '"format_version":9')
-        .replace('"format_version": 1', '"format_version": 9')
-    )
+    attributes = json.loads(root.read_text())["attributes"]
+    del attributes["digest"]
+    root.write_bytes(root_bytes({**attributes, "format_version": 9}))
     for command in ("replay", "info", "verify"):
         error, _ = refused(command, tmp_path / "run.zarr")
         assert "format 9" in error
 
 
 def test_what_is_not_a_trace(tmp_path):
-    assert "no such" in refused("replay", tmp_path / "none.zarr")[0] or True
+    assert "no such trace" in refused("replay", tmp_path / "none.zarr")[0]
     (tmp_path / "folder").mkdir()
     for command in ("replay", "info", "verify"):
         refused(command, tmp_path / "folder")

@@ -94,10 +94,8 @@ class BuiltinEngine:
 
     def _run_step(self, step: Step, ops: Ops, probe: Probe | None) -> tuple[Sample, ...]:
         batch = batch_of(step, self.states, self.blocks)
-        # a ring of two layers: a layer's input lives until the layer's last op
-        self._workspace.reserve(
-            2 * (step.rows * self._layer_bytes + len(batch.sample_rows) * self._head_bytes)
-        )
+        # a layer's input is needed until its middle, so a layer's worth of memory keeps it
+        self._workspace.reserve(step.rows * self._layer_bytes + len(batch.sample_rows) * self._head_bytes)
         self._fault.step(step)
         if probe:
             probe.step(step, batch.tokens.tolist())

@@ -11,8 +11,6 @@ from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.state import RequestState
 from detrec.errors import ReplayError
 
-FREE = "replay with --mode tokens or --mode free, which let the scheduler decide"
-
 
 class FollowingScheduler:
     """Places every step of `plan`: preemptions first, then prefix-cache hits, then room for the slices."""
@@ -49,7 +47,6 @@ class FollowingScheduler:
             raise ReplayError(
                 f"step {step.index}: request {state.request.id}: recorded a prefix-cache hit of {tokens} "
                 f"tokens, here {found} are cached",
-                hint=FREE,
             )
         state.computed = tokens
 
@@ -57,16 +54,14 @@ class FollowingScheduler:
         state = self._state(part.request, step)
         where = f"step {step.index}: request {part.request}: recorded slice [{part.start}, {part.stop})"
         if part.start != state.computed:
-            raise ReplayError(f"{where} does not start where this run stands, at {state.computed}", hint=FREE)
+            raise ReplayError(f"{where} does not start where this run stands, at {state.computed}")
         if part.stop > len(state.tokens):
-            raise ReplayError(f"{where} runs past the {len(state.tokens)} tokens known here", hint=FREE)
+            raise ReplayError(f"{where} runs past the {len(state.tokens)} tokens known here")
         if part.request not in self._blocks.tables:
             granted = self._blocks.admit(part.request, state.tokens, 0, part.stop)
         else:
             granted = self._blocks.grow(part.request, part.stop)
         if not granted:
-            raise ReplayError(
-                f"{where} needs more KV blocks than the {self._blocks.free} left here", hint=FREE
-            )
+            raise ReplayError(f"{where} needs more KV blocks than the {self._blocks.free} left here")
         first_block = self._blocks.tables[part.request][part.start // self._blocks.block_size]
         return state.cut(part.stop - part.start, first_block)

@@ -23,7 +23,8 @@ def load_decoder(
     config = checkpoint.config
 
     def alloc(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        return arrays.host_view(arrays.empty(engine.framework, shape, _name(dtype), engine.device))
+        memory = arrays.host_view(arrays.empty(engine.framework, shape, _name(dtype), engine.device))
+        return arrays.prefer_huge_pages(memory)
 
     def owned(array: np.ndarray) -> np.ndarray:
         memory = alloc(array.shape, array.dtype)

@@ -49,6 +49,10 @@ def _compile(function: Callable[..., Any], **options: bool) -> Any:
         numba.config.CACHE_DIR = theirs
 
 
+SHARE = 1 << 18
+"""From so many elements on an elementwise kernel shares its rows: below, a launch costs more."""
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a serial kernel, or a part of one."""
     return _compile(function)

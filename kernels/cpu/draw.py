@@ -9,7 +9,7 @@ import numpy as np
 from detrec.kernels.cpu.compiling import compiled
 from detrec.kernels.cpu.portable import MAX_LANES, ZERO, exp32, float_to_bits, log32, select
 
-WRONG_LOGPROB, WRONG_TEMPERATURE, WRONG_TOP_P, WRONG_MIN_P = 1, 2, 3, 4
+WRONG_TEMPERATURE, WRONG_TOP_P, WRONG_MIN_P = 1, 2, 3
 
 LOWEST, TINY, HALF, ONE = (np.float32(v) for v in (-np.inf, 2.0**-32, 0.5, 1.0))
 TWO_32, INV_23 = np.float32(2.0**32), np.float32(2.0**-23)
@@ -182,8 +182,6 @@ def draw_row(
 ) -> int:
     """Write token, seed and counter to whole[:3], logprob and margin to real[6:8]; 0, or what is WRONG."""
     token, highest, second = best_two(row)
-    if token < 0 or highest == INF:
-        return WRONG_LOGPROB
     if not (temperature >= ZERO and temperature < INF):
         return WRONG_TEMPERATURE
     if not (top_p >= ZERO and top_p <= ONE):
@@ -191,7 +189,11 @@ def draw_row(
     if not (min_p >= ZERO and min_p <= ONE):
         return WRONG_MIN_P
     whole[1], whole[2] = 0, 0
-    if temperature > ZERO:
+    if token < 0:
+        whole[0] = 0
+        real[6], real[7] = row[0], ZERO
+        return 0
+    if temperature > ZERO and highest < INF:
         tokens, weights = np.empty(row.size + 1, np.int32), np.empty(row.size + 1, np.uint64)
         least = max(np.uint64(np.ceil(min_p * TWO_32)), U1)
         count = candidates(row, highest, temperature, least, tokens, weights)

@@ -5,8 +5,9 @@ left to right by fma, then the lanes are halved in one tree. Nothing but C choos
 """
 
 import numpy as np
+from numba import get_num_threads, prange
 
-from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.compiling import SHARE, compiled, shared
 from detrec.kernels.cpu.portable import ONE, ZERO, fma, lanes_of, narrow, tree_sum, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
@@ -33,6 +34,13 @@ def _rms_norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarra
                 yg[i] = narrow((widen(xg[i]) * rstd) * widen(weight[i]), out)
 
 
+@shared
+def _shared(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray, threads: int) -> None:
+    for thread in prange(threads):
+        first, last = len(out) * thread // threads, len(out) * (thread + 1) // threads
+        _rms_norm(x[first:last], weight, eps, out[first:last])
+
+
 def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> np.ndarray:
     """Divide every group of C columns of x by its root mean square and multiply by weight; gives `out`.
 
@@ -47,5 +55,8 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> 
         raise ValueError(
             f"rms_norm: weight has shape {list(weight.shape)}, expected [C], C dividing {x.shape[1]} columns"
         )
-    _rms_norm(x, weight, np.float32(eps), out)
+    if out.size < SHARE:
+        _rms_norm(x, weight, np.float32(eps), out)
+    else:
+        _shared(x, weight, np.float32(eps), out, get_num_threads())
     return out

@@ -8,8 +8,9 @@ last bit.
 from decimal import Decimal, localcontext
 
 import numpy as np
+from numba import get_num_threads, prange
 
-from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.compiling import SHARE, compiled, shared
 from detrec.kernels.cpu.portable import fma, narrow, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
@@ -85,6 +86,15 @@ def _rope(x: np.ndarray, positions: np.ndarray, cos: np.ndarray, sin: np.ndarray
     return -1
 
 
+@shared
+def _shared(
+    x: np.ndarray, positions: np.ndarray, cos: np.ndarray, sin: np.ndarray, out: np.ndarray, threads: int
+) -> None:
+    for thread in prange(threads):
+        first, last = len(out) * thread // threads, len(out) * (thread + 1) // threads
+        _rope(x[first:last], positions[first:last], cos, sin, out[first:last])
+
+
 def rope(
     x: np.ndarray, positions: np.ndarray, cos: np.ndarray, sin: np.ndarray, out: np.ndarray
 ) -> np.ndarray:
@@ -106,6 +116,9 @@ def rope(
             f"rope: tables of shape {list(cos.shape)} and {list(sin.shape)}, expected [positions, D/2] "
             f"with D dividing {x.shape[1]} columns"
         )
+    if out.size >= SHARE and positions.min() >= 0 and positions.max() < len(cos):
+        _shared(x, positions, cos, sin, out, get_num_threads())
+        return out
     wrong = _rope(x, positions, cos, sin, out)
     if wrong >= 0:
         raise ValueError(f"rope: row {wrong} is at position {positions[wrong]}, tables hold {cos.shape[0]}")

@@ -23,7 +23,7 @@ import numpy as np
 from numba import prange
 
 from detrec.kernels.cpu.compiling import compiled, shared
-from detrec.kernels.cpu.draw import WRONG_LOGPROB, WRONG_MIN_P, WRONG_TEMPERATURE, WRONG_TOP_P, draw_row
+from detrec.kernels.cpu.draw import WRONG_MIN_P, WRONG_TEMPERATURE, WRONG_TOP_P, draw_row
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
 KERNEL = "cpu.sample gumbel splitmix64 weights=2^-32 u=2^-23"
@@ -36,7 +36,6 @@ PARALLEL_ELEMENTS = 1 << 18
 """Below it, and where every row is greedy, one thread is faster; the bits are equal on either side."""
 
 WRONG = {
-    WRONG_LOGPROB: "no finite highest logprob",
     WRONG_TEMPERATURE: "a temperature that is not finite and >= 0",
     WRONG_TOP_P: "a top_p outside [0, 1]",
     WRONG_MIN_P: "a min_p outside [0, 1]",
@@ -112,7 +111,10 @@ def sample(
     logprobs float32 [S, V], rows contiguous; temperature, top_p, min_p float32 [S]; top_k int32 [S]; seed
     and counter uint64 [S]. Temperature 0 takes the highest logprob, ties to the lowest id, and writes seed
     and counter as 0. `logprob` is the token's own and `margin` the highest minus the second highest of the
-    row (inf where there is no second), both in nats. NaN is never drawn.
+    row (inf where there is no second), both in nats.
+
+    Whatever a broken model gives can be drawn from, so that it can be recorded: NaN counts as -inf; a row
+    with nothing above -inf gives token 0 with margin 0; a row with +inf is drawn greedily.
     """
     expect_rows("sample", "logprobs", logprobs)
     rows = logprobs.shape[0]

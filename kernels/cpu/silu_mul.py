@@ -1,8 +1,9 @@
 """SwiGLU's gate: every element is computed by itself, so a row cannot see another."""
 
 import numpy as np
+from numba import get_num_threads, prange
 
-from detrec.kernels.cpu.compiling import compiled
+from detrec.kernels.cpu.compiling import SHARE, compiled, shared
 from detrec.kernels.cpu.portable import narrow, silu32, widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
 
@@ -19,6 +20,13 @@ def _silu_mul(x: np.ndarray, out: np.ndarray) -> None:
             ys[i] = narrow(silu32(widen(gate[i])) * widen(up[i]), out)
 
 
+@shared
+def _shared(x: np.ndarray, out: np.ndarray, threads: int) -> None:
+    for thread in prange(threads):
+        first, last = len(out) * thread // threads, len(out) * (thread + 1) // threads
+        _silu_mul(x[first:last], out[first:last])
+
+
 def silu_mul(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """silu(x[:, :F]) * x[:, F:]; gives `out`.
 
@@ -31,5 +39,8 @@ def silu_mul(x: np.ndarray, out: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"silu_mul: x has shape {list(x.shape)}, out {list(out.shape)}, expected [R, 2F], [R, F]"
         )
-    _silu_mul(x, out)
+    if out.size < SHARE:
+        _silu_mul(x, out)
+    else:
+        _shared(x, out, get_num_threads())
     return out

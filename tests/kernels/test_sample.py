@@ -235,10 +235,15 @@ def test_rejects_parameters_outside_their_range(given, message):
         drawn(logprobs(2, 9), **given)
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
-def test_rejects_a_row_with_nothing_to_draw(value):
-    with pytest.raises(ValueError, match="row 0 has no finite highest logprob"):
-        drawn(np.full((1, 9), value, F))
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_broken_row_gives_a_token_all_the_same(temperature):
+    nothing = drawn(np.full((1, 9), np.nan, F), temperature=[temperature])[0]
+    assert (nothing["token"], nothing["margin"]) == (0, 0)
+    assert np.isnan(nothing["logprob"])
+    assert drawn(np.full((1, 9), -np.inf, F), temperature=[temperature])[0]["token"] == 0
+    infinite = logprobs(1, 9)
+    infinite[0, 4] = np.inf
+    assert drawn(infinite, temperature=[temperature])[0]["token"] == 4
 
 
 def test_rejects_parameters_of_another_length():
