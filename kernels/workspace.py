@@ -31,15 +31,26 @@ class Workspace:
         nbytes = -(-nbytes // ALIGNMENT) * ALIGNMENT
         self.tensor = arrays.empty(self.framework, (_TURNS * nbytes + ALIGNMENT,), "uint8")
         self._memory = arrays.prefer_huge_pages(arrays.host_view(self.tensor))
+        # touched now: in a virtual machine the first write to a page was seen to cost more than the op
+        self._memory[...] = 0
         self._start = -self._memory.ctypes.data % ALIGNMENT
+        self._capacity = nbytes
+        self._turn(nbytes)
+
+    def _turn(self, nbytes: int) -> None:
+        self.nbytes = nbytes
         self._stop = self._start + _TURNS * nbytes
         self._next = self._start
-        self.nbytes = nbytes
 
-    def reserve(self, nbytes: int) -> None:
-        """Promise at least `nbytes` from here on. Arrays handed out before stay as they are."""
-        if nbytes > self.nbytes:
+    def begin(self, nbytes: int) -> None:
+        """Promise `nbytes` for what comes now; nothing handed out before is needed any more.
+
+        Small steps then stay in little memory, which stays in the cache, however large the largest step is.
+        """
+        if nbytes > self._capacity:
             self._allocate(nbytes)
+        else:
+            self._turn(-(-nbytes // ALIGNMENT) * ALIGNMENT)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array of `shape`, 64-byte aligned, with whatever was in memory."""

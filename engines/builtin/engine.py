@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detrec.config import ServeConfig
+from detrec.config import EngineConfig, ServeConfig
 from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
 from detrec.engines.builtin.batch import batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
@@ -24,8 +24,6 @@ from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.faults.base import Fault
 from detrec.engines.ops import Ops, watched
 from detrec.kernels.workspace import Workspace
-
-WORKSPACE_BYTES = 64 << 20
 
 
 class BuiltinEngine:
@@ -57,8 +55,8 @@ class BuiltinEngine:
             num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
         )
         self.decoder = load_decoder(checkpoint, engine, self.blocks.num_blocks, progress)
-        self._workspace = Workspace(engine.framework, WORKSPACE_BYTES)
         self._layer_bytes, self._head_bytes = _row_bytes(checkpoint)
+        self._workspace = Workspace(engine.framework, self._step_bytes(*_largest_step(engine, requests)))
         dtype = storage(engine.dtype)
         ops = cpu_ops(self._workspace, dtype)
         self.ops = self._fault.equip(ops if engine.deterministic else vendor_ops(ops, engine.framework))
@@ -95,7 +93,7 @@ class BuiltinEngine:
     def _run_step(self, step: Step, ops: Ops, probe: Probe | None) -> tuple[Sample, ...]:
         batch = batch_of(step, self.states, self.blocks)
         # a layer's input is needed until its middle, so a layer's worth of memory keeps it
-        self._workspace.reserve(step.rows * self._layer_bytes + len(batch.sample_rows) * self._head_bytes)
+        self._workspace.begin(self._step_bytes(step.rows, len(batch.sample_rows)))
         self._fault.step(step)
         if probe:
             probe.step(step, batch.tokens.tolist())
@@ -109,6 +107,9 @@ class BuiltinEngine:
         if probe:
             probe.sampled(samples, events)
         return samples
+
+    def _step_bytes(self, rows: int, samples: int) -> int:
+        return rows * self._layer_bytes + samples * self._head_bytes
 
     def _sample(
         self, ops: Ops, hidden: np.ndarray, states: Sequence[RequestState], positions: np.ndarray
@@ -171,6 +172,13 @@ class BuiltinEngine:
                 self.blocks.release(part.request)
                 finished.append(Event(EventKind.FINISHED, part.request, len(state.output)))
         return tuple(finished)
+
+
+def _largest_step(engine: EngineConfig, requests: Sequence[Request]) -> tuple[int, int]:
+    """How many rows, and rows that sample, a step will have at most; a rare step may have more."""
+    prompts = [len(request.prompt) for request in requests]
+    rows = min(max(engine.max_num_batched_tokens, *prompts), sum(prompts) + len(prompts))
+    return rows, min(engine.max_num_seqs, len(prompts))
 
 
 def _row_bytes(checkpoint: Checkpoint) -> tuple[int, int]:

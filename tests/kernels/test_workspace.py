@@ -40,15 +40,23 @@ def test_the_memory_is_the_frameworks_and_goes_round():
     assert arrays[0].ctypes.data >= space.tensor.data_ptr()
 
 
-def test_reserve_grows_and_leaves_what_was_given():
+def test_a_new_beginning_grows_and_leaves_what_was_given():
     space = Workspace("paddle", 256)
     array = space.empty((64,))
     array[:] = 7
-    space.reserve(128)
-    assert space.nbytes == 256
-    space.reserve(8192)
+    space.begin(8192)
+    assert space.nbytes == 8192
     space.empty((2048,))[:] = 1
     assert (array == 7).all()
+
+
+def test_a_small_beginning_stays_in_little_memory():
+    space = Workspace("paddle", 1 << 20)
+    places = set()
+    for _ in range(5):
+        space.begin(256)
+        places |= {space.empty((64,)).ctypes.data for _ in range(7)}
+    assert max(places) - min(places) < 3 * 256
 
 
 def test_empty_shapes_take_nothing():
