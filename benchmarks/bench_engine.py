@@ -1,10 +1,10 @@
 """The built-in engine on the CPU against the same model in transformers on torch, and what recording costs.
 
-    python benchmarks/bench_engine.py [--peer PYTHON] [--rounds 3]
+    python benchmarks/bench_engine.py [--peer PYTHON] [--rounds 5]
 
 SmolLM2-135M shapes with seeded weights, float32, greedy, prompts of 256 tokens, 64 tokens generated, batch 1
-and 8. Every run is a process of its own and the contestants take turns, so that a machine whose speed
-drifts does so for all; figures are medians over rounds. PEER is a Python that has torch and transformers;
+and 8. Recording off, of layers and of ops take turns in one process, and `vs off` is the median of their
+ratios pair by pair; figures are medians over rounds. PEER is a Python that has torch and transformers;
 without it the peer's rows are left out.
 """
 
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 PROMPT, OUTPUT = 256, 64
+LEVELS = ("off", "layer", "op")
 SHAPES = {
     "vocab_size": 49152,
     "hidden_size": 576,
@@ -37,14 +38,10 @@ def prompts_of(batch: int) -> list[list[int]]:
     return [[(17 * i + 31 * j + 7) % SHAPES["vocab_size"] for i in range(PROMPT)] for j in range(batch)]
 
 
-def ours(batch: int, level: str) -> tuple[float, float]:
-    """Seconds of prefill and of decode; `level` is off, layer or op."""
+def ours(batch: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of prefill and of decode, `rounds` times, with recording off, of layers and of ops in turn."""
     from detrec.config import serve_config
     from detrec.engines.start import start_engine
-    from detrec.recorder.levels import recorded_ops
-    from detrec.recorder.probe import TraceProbe
-    from detrec.recorder.record import manifest
-    from detrec.recorder.writer import TraceWriter
 
     sampling = {"temperature": 0, "max_tokens": OUTPUT, "ignore_eos": True}
     config = serve_config(
@@ -56,26 +53,31 @@ def ours(batch: int, level: str) -> tuple[float, float]:
                 "max_num_batched_tokens": batch * PROMPT,
                 "enable_prefix_caching": False,
             },
-            "requests": [{"prompt_token_ids": prompt, "sampling": sampling} for prompt in prompts_of(batch)],
+            "requests": [{"prompt_token_ids": p, "sampling": sampling} for p in prompts_of(batch)],
         }
     )
-    engine = start_engine(config)
-    warm = start_engine(config)
-    for _, (_step, _samples) in zip(range(3), warm.run(warm.own_scheduler()), strict=False):
-        pass
+    times: dict[str, list[tuple[float, float]]] = {level: [] for level in LEVELS}
+    # one more round than asked for: the first compiles, and is thrown away
+    for _ in range(rounds + 1):
+        for level in LEVELS:
+            times[level].append(_run(start_engine(config), config, level))
+    return {level: runs[1:] for level, runs in times.items()}
+
+
+def _run(engine, config, level: str) -> tuple[float, float]:
+    from detrec.recorder.levels import recorded_ops
+    from detrec.recorder.probe import TraceProbe
+    from detrec.recorder.record import manifest
+    from detrec.recorder.writer import TraceWriter
+
     if level == "off":
         return _timed(engine.run(engine.own_scheduler()))
     names = recorded_ops(engine.op_names, level)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        TraceWriter(
-            str(Path(folder) / "run.zarr"),
-            manifest=manifest(config, engine),
-            requests=engine.requests,
-            ops=names,
-        ) as writer,
-    ):
-        return _timed(engine.run(engine.own_scheduler(), TraceProbe(writer, names), frozenset(names)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "run.zarr")
+        about = {"manifest": manifest(config, engine), "requests": engine.requests, "ops": names}
+        with TraceWriter(path, **about) as writer:
+            return _timed(engine.run(engine.own_scheduler(), TraceProbe(writer, names), frozenset(names)))
 
 
 def _timed(steps) -> tuple[float, float]:
@@ -115,50 +117,48 @@ def peer(batch: int) -> tuple[float, float]:
         return generate(OUTPUT)
 
 
-def run(python: str, who: str, batch: int) -> tuple[float, float]:
-    """One contestant in a process of its own."""
-    command = [python, __file__, "--child", who, str(batch)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    prefill, decode = json.loads(done.stdout.splitlines()[-1])
-    return prefill, decode
-
-
 def table(python: str, rounds: int, batches: list[int]) -> None:
     """Print the medians, tokens a second, and each contestant against the peer and against recording off."""
-    contestants = [("detrec, off", sys.executable, "off"), ("detrec, layer", sys.executable, "layer")]
-    contestants.append(("detrec, op", sys.executable, "op"))
-    if python:
-        contestants.append(("transformers", python, "peer"))
     print("| batch | engine | prefill tok/s | decode tok/s | whole run s | tok/s vs transformers | vs off |")
     print("|---|---|---|---|---|---|---|")
     for batch in batches:
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name, _, _ in contestants}
-        for _ in range(rounds):
-            for name, interpreter, who in contestants:
-                times[name].append(run(interpreter, who, batch))
+        times = {
+            f"detrec, {level}": runs for level, runs in child(sys.executable, "ours", batch, rounds).items()
+        }
+        if python:
+            times["transformers"] = [child(python, "peer", batch, 1) for _ in range(rounds)]
         whole = {name: statistics.median(p + d for p, d in runs) for name, runs in times.items()}
         for name, runs in times.items():
             prefill = batch * PROMPT / statistics.median(p for p, _ in runs)
             decode = batch * (OUTPUT - 1) / statistics.median(d for _, d in runs)
             against = f"{whole['transformers'] / whole[name]:.2f}" if python else "not run"
+            # pair by pair, so that a machine whose speed drifts does so for both
+            off = [sum(run) / sum(base) for run, base in zip(runs, times["detrec, off"], strict=True)]
             print(
                 f"| {batch} | {name} | {prefill:.0f} | {decode:.1f} | {whole[name]:.2f} | {against} | "
-                f"{whole[name] / whole['detrec, off']:.3f} |",
+                f"{statistics.median(off):.3f} |",
                 flush=True,
             )
+
+
+def child(python: str, who: str, batch: int, rounds: int):
+    """One contestant in a process of its own."""
+    command = [python, __file__, "--child", who, str(batch), str(rounds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", default="", help="a Python that has torch and transformers")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 8])
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        who, batch = args.child[0], int(args.child[1])
-        print(json.dumps(peer(batch) if who == "peer" else ours(batch, who)))
+        who, batch, rounds = args.child[0], int(args.child[1]), int(args.child[2])
+        print(json.dumps(peer(batch) if who == "peer" else ours(batch, rounds)))
     else:
         table(args.peer, args.rounds, args.batch)
 

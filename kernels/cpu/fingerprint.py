@@ -37,7 +37,10 @@ S27, S30, S31, S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 ZERO = np.uint64(NOT_RECORDED)
 STANDS_FOR_ZERO = np.uint64(1)
 
-_I8, _I64 = ir.IntType(8), ir.IntType(64)
+# words between two looks ahead, and how many bytes ahead: neither can move a bit
+BLOCK, AHEAD = 64, 2048
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 def _load(kind: ir.IntType) -> Any:
@@ -52,6 +55,20 @@ def _load(kind: ir.IntType) -> Any:
 
 
 _word_at, _byte_at = _load(_I64), _load(_I8)
+
+
+@intrinsic
+def _fetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at `address`; any address will do, nothing is read."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], _I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (_I8.as_pointer(),), kind)
+        builder.call(prefetch, [pointer, *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
 
 
 @compiled
@@ -71,9 +88,14 @@ def salt(code: int, width: int) -> int:
 def _row(address: int, size: int, salt: np.uint64) -> np.uint64:
     """The fingerprint of `size` bytes at `address`."""
     total, step = ZERO, ZERO
-    for i in range(size >> 3):
-        step += GAMMA
-        total += _mix((_word_at(address + 8 * i) ^ salt) + step)
+    words = size >> 3
+    for start in range(0, words, BLOCK):
+        # the chain of a word is long, so what comes next must be on its way before
+        for line in range(0, 8 * BLOCK, 64):
+            _fetch(address + 8 * start + AHEAD + line)
+        for i in range(start, min(start + BLOCK, words)):
+            step += GAMMA
+            total += _mix((_word_at(address + 8 * i) ^ salt) + step)
     if size & 7:
         last = ZERO
         for i in range(size & 7):
