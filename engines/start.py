@@ -22,14 +22,14 @@ def start_engine(
 
     `requests` are those of a trace; None means those of `config`, tokenised now. `forced` gives, by request
     id, the tokens to go on with whatever is sampled. `fault` is `NAME[:key=value,...]`; `notify` is told
-    where it first changed a bit. Raises ConfigError, ModelError or EngineError.
+    where it first changed a bit, and of what takes long. Raises ConfigError, ModelError or EngineError.
     """
-    from detrec.engines.builtin.weights import open_checkpoint
-
     from detrec.engines.builtin.engine import BuiltinEngine
     from detrec.engines.builtin.model import op_names
     from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
+    from detrec.engines.builtin.weights import open_checkpoint
     from detrec.engines.faults import arm
+    from detrec.kernels.cpu.compiling import compiled_before
 
     checkpoint = open_checkpoint(config.model)
     if requests is None:
@@ -38,4 +38,7 @@ def start_engine(
         check_engine(config.engine, checkpoint.config)
         check_requests(config.engine, checkpoint.config, requests)
     armed = arm(fault, tuple(op_names(checkpoint.config)), notify) if fault else None
-    return BuiltinEngine(config, checkpoint, requests, forced=forced, fault=armed, progress=progress)
+    engine = BuiltinEngine(config, checkpoint, requests, forced=forced, fault=armed, progress=progress)
+    if not compiled_before():
+        notify("compiling kernels for this machine: half a minute, once")
+    return engine

@@ -24,7 +24,7 @@ EVENT_KINDS = (EventKind.PREEMPTED, EventKind.HIT, EventKind.FINISHED)
 
 _LEVEL = 1
 _ZSTD = Zstd(level=_LEVEL)
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
 _MIN_CHUNK_ROWS, _MAX_CHUNK_ROWS = 64, 16384
 
 _GROUPS: dict[str, tuple[int, dict[str, str]]] = {

@@ -1,8 +1,7 @@
 """The recorded schedule as a Scheduler."""
 
-from detrec.recorder.reader import TraceReader
-
 from detrec.engines.base import Step
+from detrec.recorder.reader import TraceReader
 
 
 class ForcedSchedule:

@@ -49,6 +49,11 @@ def _compile(function: Callable[..., Any], **options: bool) -> Any:
         numba.config.CACHE_DIR = theirs
 
 
+def compiled_before() -> bool:
+    """Has any kernel of these sources been compiled for this machine yet?"""
+    return next(Path(_FOLDER).rglob("*.nbc"), None) is not None
+
+
 SHARE = 1 << 18
 """From so many elements on an elementwise kernel shares its rows: below, a launch costs more."""
 
