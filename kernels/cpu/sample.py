@@ -83,16 +83,10 @@ def _parallel(
     wrong: np.ndarray,
 ) -> None:
     for s in prange(logprobs.shape[0]):
-        wrong[s] = draw_row(
-            row_of(logprobs, s),
-            temperature[s],
-            top_k[s],
-            top_p[s],
-            min_p[s],
-            seed[s],
-            counter[s],
-            whole[s],
-            real[s],
+        e = s + 1
+        _serial(
+            *(logprobs[s:e], temperature[s:e], top_k[s:e], top_p[s:e], min_p[s:e], seed[s:e], counter[s:e]),
+            *(whole[s:e], real[s:e], wrong[s:e]),
         )
 
 
