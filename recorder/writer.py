@@ -22,13 +22,17 @@ from detrec.recorder.schema import COUNTS, FORMAT_VERSION, GROUPS, group_metadat
 from detrec.recorder.steps import Codes, Record, arrays_of
 from detrec.recorder.store import open_store
 
+# how many times as long as the last commit took until time alone asks for the next
+_PATIENCE = 19
+
 
 class TraceWriter:
     """Records one run at `path`, a local path or any fsspec URL.
 
     On a local path the trace appears whole: a kill at any moment leaves nothing or a trace that opens. A URL
     has no rename; killed before it is made, it leaves files without a root, which are not a trace. Steps are
-    committed every `commit_steps` steps or `commit_seconds` seconds, whichever comes first.
+    committed every `commit_steps` steps or `commit_seconds` seconds, whichever comes first; where a commit is
+    slow, seconds are stretched so that commits take a twentieth of the time at most.
 
     As a context manager, leaving it completes the trace, and an exception (Ctrl-C too) makes it a failed one.
     Raises TraceError where something is there already (unless `overwrite` is set and it is a trace) or the
@@ -45,7 +49,7 @@ class TraceWriter:
         ranks: int = 1,
         overwrite: bool = False,
         commit_steps: int = 64,
-        commit_seconds: float = 1.0,
+        commit_seconds: float = 0.2,
     ) -> None:
         if not ops or len(set(ops)) != len(ops) or ranks < 1 or commit_steps < 1:
             raise ValueError("expected distinct ops, at least one rank and at least one step a commit")
@@ -67,7 +71,7 @@ class TraceWriter:
         self._columns = Columns(self._specs.values(), self._store)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
-        self._committed_at = time.monotonic()
+        self._commit_due = time.monotonic() + commit_seconds
 
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
@@ -122,18 +126,20 @@ class TraceWriter:
         if (
             len(self._pending) >= self._commit_steps
             or self._pending_rows >= self._max_pending_rows
-            or time.monotonic() - self._committed_at >= self._commit_seconds
+            or time.monotonic() >= self._commit_due
         ):
             self.commit()
 
     def commit(self) -> None:
         """Write what is pending, and then that it is there."""
+        begin = time.monotonic()
         if self._pending:
             counts = self._put_pending()
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
             self._counts, self._pending, self._pending_rows = counts, [], 0
-        self._committed_at = time.monotonic()
+        end = time.monotonic()
+        self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
 
     def close(self) -> None:
         """Complete the trace. Closing it again changes nothing."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from detrec.config import ServeConfig, apply_overrides, serve_config
 from detrec.engines.start import Progress, start_engine
-from detrec.errors import ConfigError
+from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
 from detrec.recorder.writer import TraceWriter
@@ -47,12 +47,14 @@ def replay(
     """Run `trace` again with `overrides` to its config and compare with what was recorded.
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
-    is replayed up to its last committed step. Raises ReplayError where the schedule cannot be followed.
+    is replayed up to its last committed step. Raises ReplayError where the schedule cannot be followed,
+    TraceIncomplete where no step was committed.
     """
     begin = time.perf_counter()
     if mode not in MODES:
         raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
     recorded = TraceReader(trace)
+    _require_steps(recorded)
     config = replayed_config(recorded, overrides)
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
@@ -74,6 +76,15 @@ def replay(
         )
         comparison = compare(recorded, TraceReader(path), progress=progress)
     return Replay(comparison, recording, output or "", time.perf_counter() - begin)
+
+
+def _require_steps(recorded: TraceReader) -> None:
+    if not recorded.n_steps:
+        state = f"{recorded.status}: {recorded.reason}" if recorded.reason else recorded.status
+        raise TraceIncomplete(
+            f"{recorded.path}: no step was committed, so there is nothing to replay ({state})",
+            hint="record it again",
+        )
 
 
 def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeConfig:
