@@ -25,7 +25,7 @@ DTYPE_CODES = {"float32": 1, "bfloat16": 2, "float16": 3, "int64": 4}
 NOT_RECORDED = 0
 """No row has this fingerprint."""
 
-CODES = {np.dtype(np.float32): 1, np.dtype(np.uint16): 2, np.dtype(np.int64): 4}
+_CODES = {np.dtype(np.float32): 1, np.dtype(np.uint16): 2, np.dtype(np.int64): 4}
 _UINT64 = np.dtype(np.uint64)
 
 # bytes below which a second thread costs more than it brings
@@ -85,7 +85,7 @@ def salt(code: int, width: int) -> int:
 
 
 @compiled
-def row_fingerprint(address: int, size: int, salt: np.uint64) -> np.uint64:
+def _row(address: int, size: int, salt: np.uint64) -> np.uint64:
     """The fingerprint of `size` bytes at `address`."""
     total, step = ZERO, ZERO
     words = size >> 3
@@ -108,14 +108,14 @@ def row_fingerprint(address: int, size: int, salt: np.uint64) -> np.uint64:
 def _serial(x: np.ndarray, code: int, out: np.ndarray) -> None:
     address, mark = x.ctypes.data, salt(code, x.shape[1])
     for row in range(x.shape[0]):
-        out[row] = row_fingerprint(address + row * x.strides[0], x.shape[1] * x.itemsize, mark)
+        out[row] = _row(address + row * x.strides[0], x.shape[1] * x.itemsize, mark)
 
 
 @shared
 def _parallel(address: int, stride: int, size: int, mark: np.uint64, out: np.ndarray, threads: int) -> None:
     for thread in prange(threads):
         for row in range(out.size * thread // threads, out.size * (thread + 1) // threads):
-            out[row] = row_fingerprint(address + row * stride, size, mark)
+            out[row] = _row(address + row * stride, size, mark)
 
 
 def _words(x: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def fingerprint(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     of structures of whole 8-byte words, taken as int64. out uint64 [rows], contiguous; never 0. ValueError
     where they do not fit.
     """
-    code = CODES.get(x.dtype)
+    code = _CODES.get(x.dtype)
     if code is None:
         x, code = _words(x), DTYPE_CODES["int64"]
     if x.ndim != 2 or (x.strides[1] != x.itemsize and x.shape[1] > 1 and x.size):
