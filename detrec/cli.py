@@ -6,10 +6,10 @@ are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not 
 
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
-from _thread import interrupt_main
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,13 +217,24 @@ def doctor(as_json: Json = False) -> None:
 _CTRL_C = 130
 """What typer makes of Ctrl-C."""
 
+_ctrl_c_lost = threading.Event()
+
 
 def _heed_ctrl_c(lost: Any) -> None:
     """An exception that cannot leave a C library's callback: Ctrl-C is raised again outside, not lost."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        threading.Timer(0.01, interrupt_main).start()
+        _ctrl_c_lost.set()
+        # a signal, for it must wake a main thread that waits in a system call
+        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
+
+
+def _interrupted() -> int:
+    # once is enough: nothing more may come in while this ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    note("detrec: interrupted")
+    return 2
 
 
 def main() -> None:
@@ -244,11 +255,13 @@ def main() -> None:
             note(f"hint: {error.hint}")
         code = 2
     except (typer.Abort, KeyboardInterrupt):
-        note("detrec: interrupted")
-        code = 2
+        code = _interrupted()
     except Exception as error:
-        # click's own errors: a wrong option, a missing argument
-        if not hasattr(error, "format_message"):
+        if _ctrl_c_lost.is_set():
+            # the library that lost it stumbled over what it left undone
+            _interrupted()
+        # click's own errors say what was wrong: an option, a missing argument
+        elif not hasattr(error, "format_message"):
             traceback.print_exc()
         elif error.format_message():
             note(f"detrec: error: {error.format_message()}")

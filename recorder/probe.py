@@ -4,6 +4,7 @@ An engine must not change an array that it has reported: one that is reported tw
 all-reduce over one rank, is fingerprinted once.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,50 +40,60 @@ class TraceProbe:
         self._fingerprint = fingerprint
         self._writer = writer
         self._ops = {name: (index, name in SAMPLE_OPS) for index, name in enumerate(ops)}
-        # [ranks, ops, rows]: an op writes one run of memory
-        self._buffer = np.zeros((ranks, len(self._ops), 0), np.uint64)
+        self._ranks = ranks
+        self._memory = np.zeros(0, np.uint64)
+        self._views(0)
         self._kernels = [""] * len(self._ops)
-        self._seen: tuple[Any, int, int, bool] = (None, -1, -1, False)
+        self._seen: Any = None
+        self._seen_by = (0, False)
+        self._last_run = self._memory
         self._step: Step | None = None
+
+    def _views(self, rows: int) -> None:
+        """Lay [ranks, ops, rows] over the memory, with no gaps: an op writes one run of it."""
+        shape = self._ranks, len(self._ops), rows
+        size = math.prod(shape)
+        if size > len(self._memory):
+            self._memory = np.empty(size, np.uint64)
+        self._prints = self._memory[:size].reshape(shape)
+        # to index an array costs more than to index a list
+        self._runs = [list(rank) for rank in self._prints]
+        self._rows = rows
 
     def step(self, step: Step, tokens: Sequence[int]) -> None:
         """A forward pass begins."""
         self._started = time.perf_counter()
         self._step, self._tokens = step, tokens
-        self._rows = step.rows
-        ranks, ops, room = self._buffer.shape
-        if self._rows > room:
-            self._buffer = np.empty((ranks, ops, self._rows), np.uint64)
-        self._prints = self._buffer[:, :, : self._rows]
+        if step.rows != self._rows:
+            self._views(step.rows)
         self._prints.fill(0)
         self._sample_rows = np.array(step.sample_rows, np.intp)
         self._sampled = np.zeros(len(self._sample_rows), np.uint64)
-        self._kernels = [""] * ops
-        self._seen = (None, -1, -1, False)
+        self._kernels = [""] * len(self._ops)
+        self._seen = None
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time."""
         index, samples = self._ops[name]
         self._kernels[index] = kernel
-        seen, before, of_rank, sampled = self._seen
-        row = self._prints[rank, index]
-        if output is seen and rank == of_rank and samples is sampled:
-            row[:] = self._prints[rank, before]
+        run = self._runs[rank][index]
+        if output is self._seen and self._seen_by == (rank, samples):
+            run[:] = self._last_run
             return
-        self._seen = (output, index, rank, samples)
-        out = self._sampled if samples else row
+        out = self._sampled if samples else run
         if len(output) != len(out):
             raise ValueError(f"{name}: expected {len(out)} rows, got {len(output)}")
         self._fingerprint(output if output.dtype.names is None else _words(output), out)
         if samples:
-            row[self._sample_rows] = out
+            run[self._sample_rows] = out
+        self._seen, self._seen_by, self._last_run = output, (rank, samples), run
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         """The step is over: hand it to the writer."""
         assert self._step is not None, "sampled before any step"
         prints = [rank.T for rank in self._prints]
         # nothing of the engine's may be kept alive or looked at after its step
-        self._seen = (None, -1, -1, False)
+        self._seen = None
         seconds = time.perf_counter() - self._started
         self._writer.step(self._step, self._tokens, prints, tuple(self._kernels), samples, events, seconds)
 

@@ -1,6 +1,7 @@
 """However a recording ends, and whatever happens to its files: what was committed holds, the rest is said."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -219,11 +220,17 @@ def test_a_place_that_cannot_hold_a_trace_is_refused(serve, tmp_path, output, me
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+# what is printed reaches a closed or full stdout only when it is flushed
+BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_result_that_cannot_be_printed_is_no_verdict(run):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "detrec", "replay", str(run)]
-        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
     error, hint = done.stderr.splitlines()
     assert error == "detrec: error: standard output cannot be written: No space left on device"
@@ -233,10 +240,40 @@ def test_a_result_that_cannot_be_printed_is_no_verdict(run):
 def test_a_reader_that_left_early_does_not_change_the_verdict(run):
     command = [sys.executable, "-m", "detrec", "replay", str(run)]
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as done:
         assert done.stdout is not None
         assert done.stderr is not None
         done.stdout.close()
         assert done.stderr.read() == ""
     assert done.returncode == 0
+
+
+LOSE_CTRL_C = """
+class Callback:
+    def __del__(self):
+        raise KeyboardInterrupt
+Callback()
+"""
+CRASH = "raise RuntimeError('stumbled')"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(LOSE_CTRL_C + "import time; time.sleep(30)", "detrec: interrupted\n", id="goes on"),
+        pytest.param(LOSE_CTRL_C + CRASH, "detrec: interrupted\n", id="stumbles"),
+        pytest.param(CRASH, "RuntimeError: stumbled\n", id="a crash of its own"),
+    ],
+)
+def test_ctrl_c_that_a_library_swallowed_is_heard_and_a_crash_is_no_verdict(body, expected, ctrl_c_is_heard):
+    program = "from detrec import cli\ndef app(**options):\n" + "".join(
+        f"    {line}\n" for line in body.splitlines()
+    )
+    program += "cli.app = app\ncli.main()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.endswith(expected)
+    assert ("Traceback" in done.stderr) is (body == CRASH)

@@ -10,6 +10,8 @@ from detrec.engines.base import Step
 from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.state import RequestState
 
+_INT32_MAX = np.iinfo(np.int32).max
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -129,7 +131,8 @@ def draws_of(states: Sequence[RequestState], positions: np.ndarray) -> Draws:
     chosen = [state.request.sampling for state in states]
     return Draws(
         temperature=np.asarray([p.temperature for p in chosen], np.float32),
-        top_k=np.asarray([p.top_k for p in chosen], np.int32),
+        # no vocabulary is larger: past it, every k keeps all
+        top_k=np.asarray([min(p.top_k, _INT32_MAX) for p in chosen], np.int32),
         top_p=np.asarray([p.top_p for p in chosen], np.float32),
         min_p=np.asarray([p.min_p for p in chosen], np.float32),
         seed=np.asarray([p.seed for p in chosen], np.uint64),

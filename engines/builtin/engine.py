@@ -30,7 +30,8 @@ class BuiltinEngine:
     """Runs `requests` on `checkpoint`.
 
     `forced` gives, by request id, the tokens to go on with whatever is sampled; a request whose forced
-    tokens are used up ends. `fault` may break the Ops table, the chunk rule or a recorded plan.
+    tokens are used up ends, unless a plan is followed, which says itself what runs. `fault` may break the
+    Ops table, the chunk rule or a recorded plan.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BuiltinEngine:
         engine = config.engine
         self._checkpoint = checkpoint
         self._forced = forced
+        self._following = False
         self._fault = fault or Fault(lambda text: None)
         self.blocks = BlockManager(
             num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
@@ -77,6 +79,7 @@ class BuiltinEngine:
 
     def follow(self, plan: Scheduler) -> FollowingScheduler:
         """The steps of `plan`, placed in this engine's KV blocks."""
+        self._following = True
         return FollowingScheduler(self._fault.plan(plan), self.states, self.blocks)
 
     def run(
@@ -124,17 +127,17 @@ class BuiltinEngine:
         """Append the sampled or the forced token, and see whether the request is done."""
         token = taken = int(row["token"])
         position = len(state.tokens) - 1
-        if self._forced is not None:
-            rest = self._forced[state.request.id][len(state.output) :]
-            if rest:
-                taken = rest[0]
-            else:
-                state.finish = "trace_end"
+        rest = None if self._forced is None else self._forced[state.request.id][len(state.output) :]
+        # whoever follows a plan leaves a request its blocks: in a trace that broke off, it may have been
+        # preempted after its last token and have begun anew
+        ends = rest is not None and len(rest) <= 1 and not self._following
+        if rest:
+            taken = rest[0]
+        elif ends:
+            state.finish = "trace_end"
         if not state.finish:
             state.tokens.append(taken)
-            state.finish = self._finish(state)
-            if self._forced is not None and len(self._forced[state.request.id]) == len(state.output):
-                state.finish = state.finish or "trace_end"
+            state.finish = self._finish(state) or ("trace_end" if ends else "")
         return Sample(
             request=state.request.id,
             position=position,

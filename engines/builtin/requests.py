@@ -4,12 +4,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, ServeConfig
+import numpy as np
+
+from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, SamplingParams, ServeConfig
 from detrec.engines.base import Request
 from detrec.engines.builtin.blocks import longest
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.errors import ConfigError, ModelError
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def resolve_requests(config: ServeConfig, checkpoint: Checkpoint) -> tuple[Request, ...]:
@@ -48,7 +52,10 @@ def _prompt(request: RequestConfig, checkpoint: Checkpoint) -> Sequence[int]:
 
 
 def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[Request]) -> None:
-    """Refuse what could never run: ids out of the vocabulary, prompts past the context, too few KV blocks."""
+    """Refuse what could never run: ids out of the vocabulary, prompts past the context, too few KV blocks.
+
+    Sampling parameters that the kernels could not honour are refused too.
+    """
     for request in requests:
         where = f"request {request.id}"
         if not request.prompt:
@@ -60,6 +67,7 @@ def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[
                     f"the vocabulary has 0 to {model.vocab_size - 1}",
                     hint="was the prompt tokenised for another model?",
                 )
+        _check_sampling(where, request.sampling, model)
         if len(request.prompt) >= engine.max_model_len:
             raise ConfigError(
                 f"{where}: the prompt has {len(request.prompt)} tokens, the context of "
@@ -72,6 +80,26 @@ def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[
                 f"{where}: needs {need} KV blocks of {engine.block_size} tokens at its longest, "
                 f"engine.num_gpu_blocks_override gives {engine.num_gpu_blocks_override}",
                 hint="raise num_gpu_blocks_override, or lower max_tokens",
+            )
+
+
+def _check_sampling(where: str, params: SamplingParams, model: ModelConfig) -> None:
+    for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+        value = getattr(params, name)
+        if value and not _SMALLEST <= value <= _LARGEST:
+            raise ConfigError(f"{where}: sampling.{name}: {value} is not a number that float32 can hold")
+    if params.min_tokens > params.max_tokens:
+        raise ConfigError(
+            f"{where}: sampling.min_tokens: {params.min_tokens} is more than max_tokens: {params.max_tokens}",
+            hint="raise max_tokens, or lower min_tokens",
+        )
+    if "" in params.stop:
+        raise ConfigError(f"{where}: sampling.stop: an empty string would stop every text")
+    for token in params.stop_token_ids:
+        if not 0 <= token < model.vocab_size:
+            raise ModelError(
+                f"{where}: sampling.stop_token_ids: {token}, the vocabulary has 0 to {model.vocab_size - 1}",
+                hint="are these tokens another model's?",
             )
 
 

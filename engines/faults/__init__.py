@@ -20,6 +20,10 @@ FAULTS: dict[str, type[Fault]] = {
     fault.name: fault for fault in (SplitKByBatch, UnalignedChunk, SeedDrift, BitFlip)
 }
 
+_MOST = (1 << 31) - 1
+# a distance of none, no rows and a single leaf are no fault; every leaf takes memory
+_BOUNDS = {"by": (1, _MOST), "rows": (1, _MOST), "splits": (2, 1024)}
+
 
 def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fault:
     """The fault that `NAME[:key=value,...]` asks for. Raises ConfigError naming what is not known."""
@@ -45,9 +49,21 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
             values[key] = kinds[key](value)
         except ValueError:
             raise ConfigError(f"--fault {text}: {key}: expected a whole number, got {value!r}") from None
+        least, most = _BOUNDS.get(key, (0, _MOST))
+        if kinds[key] is int and not least <= values[key] <= most:
+            raise ConfigError(f"--fault {text}: {key}: expected {least} to {most}, got {value}")
     fault = cls(notify, **values)
     op = getattr(fault, "op", None)
-    if op is not None and op not in op_names:
+    if op is not None:
+        _check_op(text, op, cls.acts_on, op_names)
+    return fault
+
+
+def _check_op(text: str, op: str, acts_on: Sequence[str], op_names: Sequence[str]) -> None:
+    if op not in op_names:
         near = difflib.get_close_matches(op, op_names, n=1)
         raise ConfigError(f"--fault {text}: no op {op!r}", hint=f"did you mean {near[0]}?" if near else "")
-    return fault
+    if acts_on and op.rpartition(".")[2] not in acts_on:
+        raise ConfigError(
+            f"--fault {text}: cannot act on {op}", hint=f"it acts on {', '.join(acts_on)}, of any layer"
+        )

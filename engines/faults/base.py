@@ -36,6 +36,8 @@ class Fault:
     summary: ClassVar[str]
     source: ClassVar[str]
     cause: ClassVar[str]
+    acts_on: ClassVar[tuple[str, ...]] = ()
+    """The bare names that its parameter `op` may have; empty: every op."""
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0) -> None:
         self.from_step = step

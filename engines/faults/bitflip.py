@@ -43,9 +43,15 @@ class BitFlip(Fault):
         rows = self.sample_rows() if len(right) != self._now.rows else self.rows()
         # a copy: at one rank an op may hand on its input, and that one was right
         kept, right = right, right.copy()
-        words = right.view(f"u{right.dtype.itemsize}")
+        # a sample is a record of 64-bit words: token, seed, counter, and logprob with margin
+        records = right.dtype.names is not None
+        words = right.view(np.uint64 if records else f"u{right.dtype.itemsize}").reshape(len(right), -1)
         self._check(words)
         words[self.row, self.element] ^= words.dtype.type(1 << self.bit)
+        if records and not 0 <= (token := int(right["token"][self.row])) < args[0].shape[1]:
+            raise ConfigError(
+                f"--fault bitflip: bit {self.bit} makes the token {token}, which is not in the vocabulary"
+            )
         if name.endswith(".kv_write"):
             # the output is what was read back: the flip belongs into the cache
             cache, slots = args[2], args[3]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detrec.engines.base import Kind, Scheduler, Step
+from detrec.engines.base import Kind, Scheduler, Slice, Step
 from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.chunking import ChunkRule
 from detrec.engines.faults.base import Fault, FaultyOp
@@ -24,7 +24,16 @@ class UnalignedChunk(Fault):
     def __init__(self, notify: Callable[[str], None], *, step: int = 0, by: int = 5) -> None:
         super().__init__(notify, step=step)
         self.by = by
+        # request and position; the rule does not know whom it cuts, so the request is "" until the step runs
         self._cut: tuple[str, int] | None = None
+
+    def step(self, step: Step) -> None:
+        """See whom the rule has cut; nobody, where the blocks did not suffice: then it cuts again."""
+        super().step(step)
+        if self._cut is not None and not self._cut[0]:
+            _, cut = self._cut
+            whom = [part.request for part in step.slices if part.stop == cut and not part.samples]
+            self._cut = (whom[0], cut) if whom else None
 
     def rule(self, rule: ChunkRule) -> ChunkRule:
         """Push the first boundary that is decided once the fault is armed."""
@@ -81,9 +90,9 @@ class UnalignedChunk(Fault):
         def partitioned(
             name: str, right: np.ndarray, q: np.ndarray, cache: np.ndarray, batch: Batch, scale: float
         ) -> np.ndarray | None:
-            if self._cut is None or all(part.start != self._cut[1] for part in self._now.slices):
-                return None
             cuts = [part.start if self._starts_at_cut(part) else 0 for part in self._now.slices]
+            if not any(cuts):
+                return None
             wrong = np.empty_like(right)
             attention(
                 *(q, cache, batch.block_tables, batch.row_seq, batch.positions, scale, wrong),
@@ -94,9 +103,8 @@ class UnalignedChunk(Fault):
 
         return replace(ops, attention=FaultyOp(ops.attention, partitioned, KERNEL + " cut at the chunk"))
 
-    def _starts_at_cut(self, part: Any) -> bool:
-        assert self._cut is not None
-        return part.kind == Kind.PREFILL and part.start == self._cut[1] and self._cut[0] in ("", part.request)
+    def _starts_at_cut(self, part: Slice) -> bool:
+        return part.kind == Kind.PREFILL and (part.request, part.start) == self._cut
 
 
 class _Steps:

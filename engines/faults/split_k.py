@@ -17,6 +17,7 @@ class SplitKByBatch(Fault):
     summary = "a matmul splits K into leaves when the step has fewer than `rows` rows"
     source = "kekzl/imp #1332"
     cause = "reduction-order"
+    acts_on = ("qkv", "o_partial", "gate_up", "down_partial", "logits")
 
     def __init__(
         self,

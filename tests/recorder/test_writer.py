@@ -39,6 +39,29 @@ def test_commits_cannot_be_seen_in_the_final_bytes(tmp_path: Path, small_chunks:
     assert content(tmp_path / "one.zarr") != content(tmp_path / "other.zarr")
 
 
+@pytest.mark.parametrize(("step", "commit", "commits"), [(0.1, 0.0, 12), (0.5, 0.5, 2)])
+def test_time_asks_for_commits_and_a_slow_store_for_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, commit: float, commits: int
+) -> None:
+    # every 0.2 s; after a commit of 0.5 s the next is 9.5 s away
+    run, clock, counted = Run(length=25), [0.0], 0
+    monkeypatch.setattr("detrec.recorder.writer.time.monotonic", lambda: clock[0])
+    original = LocalStore.patch
+
+    def patch(self: LocalStore, key: str, *args: object) -> None:
+        nonlocal counted
+        if key == "tail":
+            counted, clock[0] = counted + 1, clock[0] + commit
+        original(self, key, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalStore, "patch", patch)
+    with open_writer(tmp_path / "run.zarr") as writer:
+        for played in run.played:
+            clock[0] += step
+            write_step(writer, played)
+    assert counted == commits
+
+
 def test_a_closed_trace_keeps_nothing_of_how_it_was_written(tmp_path: Path) -> None:
     Run().record(tmp_path / "run.zarr", commit_steps=2)
     assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
