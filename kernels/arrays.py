@@ -7,6 +7,7 @@ for.
 import ctypes
 import functools
 import importlib
+import math
 import sys
 import warnings
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from detrec.errors import EngineError
+from detrec.kernels.device_array import ITEMSIZE, DeviceArray
 
 # the package to import, and the extra of detrec that installs it
 _EXTRAS = {"paddle": "cpu", "torch": "torch"}
@@ -113,3 +115,17 @@ def synchronize(framework: str, device: str = "cpu") -> None:
         module.cuda.synchronize(_device(framework, device))
     else:
         module.device.synchronize(device)
+
+
+def device_empty(framework: str, shape: tuple[int, ...], dtype: str, device: str) -> DeviceArray:
+    """Memory of the framework's on `device`, "gpu" or "gpu:1", with whatever was in it."""
+    tensor = empty(framework, (max(math.prod(shape) * ITEMSIZE[dtype], 1),), "uint8", device)
+    return DeviceArray(data_ptr(tensor), dtype, shape, (), tensor)
+
+
+def to_device(framework: str, array: np.ndarray, device: str) -> DeviceArray:
+    """A copy of `array` on `device`; uint16 is taken as the bits of bfloat16. The host waits for it."""
+    kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+    tensor = from_numpy(framework, np.ascontiguousarray(array).reshape(-1).view(np.uint8), device)
+    synchronize(framework, device)
+    return DeviceArray(data_ptr(tensor), kind, array.shape, (), tensor)

@@ -1,0 +1,159 @@
+"""The CUDA runtime as far as an engine needs it: streams, events, graphs, pinned memory, copies.
+
+Framework-neutral: Paddle and PyTorch live in the same primary context, so a stream made here orders the work
+of either. `waits` counts every call that can make the host wait, so that a test can prove that recording
+adds none.
+"""
+
+import ctypes
+import functools
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from detrec.errors import EngineError
+from detrec.kernels.device_array import DeviceArray
+
+waits = 0
+"""How often the host has waited for the device in this process, in calls of this module."""
+
+
+@functools.cache
+def _runtime() -> ModuleType:
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise EngineError(
+            f"the CUDA runtime cannot be imported: {error}", hint="pip install 'detrec[gpu]'"
+        ) from error
+    return runtime
+
+
+def _call(name: str, *args: Any) -> Any:
+    """A runtime call; raises EngineError with CUDA's own words where it fails."""
+    runtime = _runtime()
+    status, *results = getattr(runtime, name)(*args)
+    if int(status):
+        _, text = runtime.cudaGetErrorString(status)
+        raise EngineError(f"{name}: {text.decode()}", hint="detrec doctor says what this machine can run")
+    return results[0] if results else None
+
+
+def device_count() -> int:
+    """How many CUDA devices there are; 0 where there is no driver or no runtime."""
+    try:
+        return int(_call("cudaGetDeviceCount"))
+    except EngineError:
+        return 0
+
+
+def set_device(index: int) -> None:
+    """Make device `index` the one that this thread uses."""
+    _call("cudaSetDevice", index)
+
+
+def synchronize() -> None:
+    """Wait for all work on the device."""
+    global waits
+    waits += 1
+    _call("cudaDeviceSynchronize")
+
+
+class Stream:
+    """A queue of work. It does not wait for the default stream, nor the default stream for it."""
+
+    def __init__(self) -> None:
+        self._stream = _call("cudaStreamCreateWithFlags", _runtime().cudaStreamNonBlocking)
+        self.handle = int(self._stream)
+
+    def wait_for(self, event: "Event") -> None:
+        """Work given from now on starts after `event`: the device waits, not the host."""
+        _call("cudaStreamWaitEvent", self._stream, event.raw, 0)
+
+    def synchronize(self) -> None:
+        """The host waits until the queue is empty."""
+        global waits
+        waits += 1
+        _call("cudaStreamSynchronize", self._stream)
+
+    def copy_to_device(self, target: DeviceArray, source: np.ndarray) -> None:
+        """Queue a copy of contiguous `source`, which must be pinned to be asynchronous, to `target`."""
+        _check(target, source)
+        if target.count:
+            kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
+            _call("cudaMemcpyAsync", target.address, source.ctypes.data, source.nbytes, kind, self._stream)
+
+    def copy_to_host(self, target: np.ndarray, source: DeviceArray) -> None:
+        """Queue a copy of contiguous `source` to `target`, which must be pinned to be asynchronous."""
+        _check(source, target)
+        if source.count:
+            kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+            _call("cudaMemcpyAsync", target.ctypes.data, source.address, target.nbytes, kind, self._stream)
+
+    def fill_zero(self, target: DeviceArray) -> None:
+        """Queue zeroing contiguous `target`."""
+        if target.count:
+            _call("cudaMemsetAsync", target.address, 0, target.nbytes, self._stream)
+
+    def begin_capture(self) -> None:
+        """Work given from now on is not run but kept as a graph."""
+        mode = _runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _call("cudaStreamBeginCapture", self._stream, mode)
+
+    def end_capture(self) -> "Graph":
+        """The graph of the work given since `begin_capture`."""
+        return Graph(_call("cudaStreamEndCapture", self._stream))
+
+    def run(self, graph: "Graph") -> None:
+        """Queue all work of `graph`."""
+        _call("cudaGraphLaunch", graph.executable, self._stream)
+
+
+class Event:
+    """A mark in a stream."""
+
+    def __init__(self) -> None:
+        self.raw = _call("cudaEventCreateWithFlags", _runtime().cudaEventDisableTiming)
+
+    def record(self, stream: Stream) -> None:
+        """Set the mark behind the work queued so far."""
+        _call("cudaEventRecord", self.raw, stream._stream)
+
+    def wait(self) -> None:
+        """The host waits until the work before the mark is done."""
+        global waits
+        waits += 1
+        _call("cudaEventSynchronize", self.raw)
+
+
+class Graph:
+    """Captured work, ready to be run again and again."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self.executable = _call("cudaGraphInstantiate", graph, 0)
+
+
+def _check(array: DeviceArray, host: np.ndarray) -> None:
+    if not array.is_contiguous or not host.flags.c_contiguous or array.nbytes != host.nbytes:
+        raise ValueError(
+            f"copy between {array!r} and {host.dtype} {list(host.shape)}: "
+            "expected contiguous memory of equal size"
+        )
+
+
+def pinned(nbytes: int) -> np.ndarray:
+    """Page-locked host memory, uint8 [nbytes]; it is kept until the process ends."""
+    address = int(_call("cudaHostAlloc", nbytes, 0))
+    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), (nbytes,))
+
+
+def download(array: DeviceArray) -> np.ndarray:
+    """A copy on the host of a contiguous array; bfloat16 comes as its bits in uint16. The host waits."""
+    host = np.empty(array.shape, np.uint16 if array.dtype == "bfloat16" else array.dtype)
+    stream = Stream()
+    synchronize()
+    stream.copy_to_host(host, array)
+    stream.synchronize()
+    return host

@@ -1,0 +1,78 @@
+"""Triton, and the one place where a kernel is launched.
+
+Every option that can move a bit is stated at each launch: `num_warps`, `num_stages`, and fp fusion, which is
+always off, so that a product and a sum are fused only where a kernel says `tl.fma` or `tl.dot`. Nothing is
+tuned at run time.
+
+A launch costs a few microseconds of Python: compiled kernels are kept by dtypes, alignments and constants,
+and called directly.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import triton
+import triton.language as tl
+from triton import knobs
+
+from detrec.kernels.device_array import DeviceArray
+
+__all__ = ["INTERPRETED", "cdiv", "launch", "on_stream", "tl", "triton"]
+
+INTERPRETED = bool(knobs.runtime.interpret)
+"""Whether kernels run in Triton's interpreter, on the CPU: TRITON_INTERPRET=1 when this was imported."""
+
+cdiv = triton.cdiv
+
+_compiled: dict[Any, Any] = {}
+_stream = 0
+
+
+@contextlib.contextmanager
+def on_stream(stream: int) -> Iterator[None]:
+    """Launch on the CUDA stream of this handle inside the block; 0 is the default stream."""
+    global _stream
+    before, _stream = _stream, stream
+    try:
+        yield
+    finally:
+        _stream = before
+
+
+def _kind(arg: Any) -> Any:
+    """What of an argument a compiled kernel depends on."""
+    if isinstance(arg, DeviceArray):
+        return arg.dtype, arg.address % 16 == 0
+    if isinstance(arg, int):
+        # the cases that Triton compiles apart
+        return arg == 1, arg % 16 == 0, -(1 << 31) <= arg < 1 << 31
+    if hasattr(arg, "block_shape"):
+        return arg.base.dtype, tuple(arg.block_shape)
+    return type(arg)
+
+
+def launch(
+    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int = 1, **constants: Any
+) -> None:
+    """Run `kernel` on `grid`; nothing happens where the grid is empty.
+
+    `args` are its run-time arguments in order, `constants` all of its constexpr parameters, which come after
+    them in its signature.
+    """
+    if not all(grid):
+        return
+    options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": False}
+    if INTERPRETED:
+        kernel[grid](*args, **constants, **options)
+        return
+    key = (kernel, num_warps, num_stages, *map(_kind, args), *constants.values())
+    found = _compiled.get(key)
+    if found is None:
+        built = kernel.run(*args, grid=grid, warmup=True, **constants, **options)
+        built._init_handles()
+        tail = tuple(constants[name] for name in kernel.arg_names[len(args) :])
+        found = _compiled[key] = (built, built.run, built.function, built.packed_metadata, tail)
+    _, run, function, metadata, tail = found
+    x, y, z = (*grid, 1, 1)[:3]
+    run(x, y, z, _stream, function, metadata, None, None, None, *args, *tail)
