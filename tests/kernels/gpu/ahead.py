@@ -1,8 +1,8 @@
 """Compile a kernel file's every launch for GPUs that are not here: `python -m tests.kernels.gpu.ahead FILE`.
 
-`tests/kernels/gpu/launches/FILE.py` makes the calls, on arrays that have an address and no memory; each launch
-is compiled instead of run. Prints a line a variant. One process a file, because Triton decides at import
-whether it interprets.
+`tests/kernels/gpu/launches/FILE.py` makes the calls, on arrays that have an address and no memory; each
+launch is compiled instead of run. Prints a line a variant. One process a file, because Triton decides at
+import whether it interprets.
 """
 
 import importlib
@@ -67,14 +67,7 @@ def compile_only(
     signature = {name: signature[name] for name in names}
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": False}
     for architecture in architectures:
-        key = (
-            kernel.__name__,
-            architecture,
-            *signature.items(),
-            *map(repr, fixed.items()),
-            str(attrs),
-            str(options),
-        )
+        key = (kernel.__name__, architecture, str(signature), str(fixed), str(attrs), str(options))
         if key in _seen:
             continue
         _seen.add(key)

@@ -1,4 +1,4 @@
-"""Every variant of every Triton kernel compiles for Ampere, Hopper and Blackwell, on a machine with no GPU."""
+"""Every variant of every Triton kernel compiles for Ampere, Hopper and Blackwell; no GPU is needed."""
 
 import subprocess
 import sys
@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-KERNELS = sorted(
-    path.stem for path in (ROOT / "kernels" / "gpu").glob("*.py") if path.stem not in ("__init__", "portable")
-)
+FOLDER = ROOT / "kernels" / "gpu"
+KERNELS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "portable"))
 LAUNCHES = sorted(path.stem for path in (Path(__file__).parent / "launches").glob("*.py"))
 
 
