@@ -51,12 +51,15 @@ class RequestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode."""
+    """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode.
+
+    `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
+    """
 
     name: str = field(default="builtin", metadata={"choices": ("builtin",)})
     framework: str = field(default="paddle", metadata={"choices": ("paddle", "torch")})
-    device: str = field(default="cpu", metadata={"choices": ("cpu",)})
-    dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16")})
+    device: str = field(default="cpu", metadata={"choices": ("cpu", "gpu")})
+    dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16", "float16")})
     deterministic: bool = True
     tensor_parallel_size: int = field(default=1, metadata={"min": 1})
     max_model_len: int = field(default=2048, metadata={"min": 2})
@@ -66,6 +69,7 @@ class EngineConfig:
     num_gpu_blocks_override: int | None = field(default=None, metadata={"min": 1})
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    use_cudagraph: bool = True
     split_kv_size: int = field(default=16, metadata={"min": 1, "power_of_two": True})
     seed: int | None = field(default=None, metadata={"min": 0, "max": MAX_SEED})
 
@@ -271,6 +275,17 @@ def _check(config: ServeConfig, where: str) -> None:
             f"{where}: engine.max_num_batched_tokens: {engine.max_num_batched_tokens} is under one split of "
             f"{engine.split_kv_size} tokens, so no prompt could ever start",
             hint="raise max_num_batched_tokens, or lower split_kv_size",
+        )
+    if engine.device == "cpu" and engine.dtype == "float16":
+        raise ConfigError(
+            f"{where}: engine.dtype: the CPU has float32 and bfloat16, got float16",
+            hint="set it to float32, or engine.device to gpu",
+        )
+    if engine.device == "gpu" and not engine.deterministic and engine.framework != "torch":
+        raise ConfigError(
+            f"{where}: engine.deterministic: false uses torch's own kernels on a GPU, "
+            f"got engine.framework: {engine.framework}",
+            hint="set engine.framework: torch",
         )
     if not config.requests:
         raise ConfigError(f"{where}: requests: none given", hint="add a list of requests, or a .jsonl file")

@@ -5,11 +5,17 @@ what it did; who stands behind either is not its business.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from detrec.config import SamplingParams
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from detrec.kernels.device import Device
 
 
 class Kind(StrEnum):
@@ -123,19 +129,35 @@ class Scheduler(Protocol):
 class Probe(Protocol):
     """Is told what an engine does, in the order in which it happens."""
 
-    def step(self, step: Step, tokens: Sequence[int]) -> None:
+    def step(self, step: Step, tokens: "Sequence[int] | np.ndarray") -> None:
         """A forward pass begins; `tokens` are the input token ids of its rows."""
         ...
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Operation `name` gave `output`, one leading index a row, by `kernel`.
 
-        The output is valid during this call only: engines reuse its memory.
+        The output is valid during this call only: engines reuse its memory. One that lies on a GPU is a
+        DeviceArray, computed when the GPU gets there, and valid until a whole layer more was reported.
         """
         ...
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         """The step is over; `events` are the requests that finished in it."""
+        ...
+
+
+class GraphProbe(Probe, Protocol):
+    """A Probe of an engine that captures steps as CUDA graphs: Python runs at the capture only.
+
+    A graph has `rows` rows; a step that has fewer leaves the last ones as padding.
+    """
+
+    def capturing(self, rows: int) -> AbstractContextManager[None]:
+        """Ops reported inside are those of the graph of `rows` rows, of which every row samples."""
+        ...
+
+    def replaying(self, rows: int) -> None:
+        """The step that has begun is run by that graph: its ops are those reported at the capture."""
         ...
 
 
@@ -147,6 +169,11 @@ class Engine(Protocol):
 
     requests: tuple[Request, ...]
     """The requests in effect: token ids, sampling parameters and seeds resolved."""
+
+    @property
+    def device(self) -> "Device | None":
+        """The GPU whose memory holds the ops' outputs; None where they are in the host's."""
+        ...
 
     def manifest(self) -> dict[str, Any]:
         """Everything about the engine that can change bits, JSON-ready."""

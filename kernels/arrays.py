@@ -7,6 +7,7 @@ for.
 import ctypes
 import functools
 import importlib
+import importlib.util
 import math
 import sys
 import warnings
@@ -117,10 +118,33 @@ def synchronize(framework: str, device: str = "cpu") -> None:
         module.device.synchronize(device)
 
 
+def serve_triton(framework: str) -> None:
+    """Let Triton, which asks torch for the current device, ask `framework`; before Triton is imported."""
+    if framework == "paddle" and importlib.util.find_spec("torch") is None:
+        module = framework_module("paddle")
+        if not hasattr(module, "enable_compat"):
+            raise EngineError(
+                f"Paddle {module.__version__} cannot serve Triton, and torch is not installed",
+                hint="install a Paddle that has paddle.enable_compat (3.3 or newer), or torch beside it",
+            )
+        module.enable_compat(scope={"triton"})
+
+
 def device_empty(framework: str, shape: tuple[int, ...], dtype: str, device: str) -> DeviceArray:
     """Memory of the framework's on `device`, "gpu" or "gpu:1", with whatever was in it."""
     tensor = empty(framework, (max(math.prod(shape) * ITEMSIZE[dtype], 1),), "uint8", device)
     return DeviceArray(data_ptr(tensor), dtype, shape, (), tensor)
+
+
+def as_torch(array: DeviceArray) -> Any:
+    """The torch tensor that sees the memory of `array`, which torch owns; no copy."""
+    torch = framework_module("torch")
+    base, size = array.owner, array.dtype.itemsize
+    start = array.address - base.data_ptr()
+    reach = sum((extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)) + 1
+    span = reach * size if array.count else 0
+    flat = base[start : start + span].view(getattr(torch, array.dtype))
+    return flat.as_strided(array.shape, array.strides)
 
 
 def to_device(framework: str, array: np.ndarray, device: str) -> DeviceArray:

@@ -1,12 +1,13 @@
 """The CUDA runtime as far as an engine needs it: streams, events, graphs, pinned memory, copies.
 
 Framework-neutral: Paddle and PyTorch live in the same primary context, so a stream made here orders the work
-of either. `waits` counts every call that can make the host wait, so that a test can prove that recording
-adds none.
+of either. Every call that can make the host wait is counted, so that a test can prove that recording adds
+none.
 """
 
 import ctypes
 import functools
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +16,16 @@ import numpy as np
 from detrec.errors import EngineError
 from detrec.kernels.device_array import DeviceArray
 
-waits = 0
-"""How often the host has waited for the device in this process, in calls of this module."""
+_counts = threading.local()
+
+
+def waits() -> int:
+    """How often this thread has waited for the device, in calls of this module."""
+    return getattr(_counts, "waits", 0)
+
+
+def _count_wait() -> None:
+    _counts.waits = waits() + 1
 
 
 @functools.cache
@@ -48,6 +57,17 @@ def device_count() -> int:
         return 0
 
 
+def describe(index: int) -> dict[str, str]:
+    """What of device `index` can change bits: its model, compute capability, driver and runtime."""
+    about = _call("cudaGetDeviceProperties", index)
+    return {
+        "name": about.name.rstrip(b"\0").decode(),
+        "capability": f"{about.major}.{about.minor}",
+        "driver": str(_call("cudaDriverGetVersion")),
+        "runtime": str(_call("cudaRuntimeGetVersion")),
+    }
+
+
 def set_device(index: int) -> None:
     """Make device `index` the one that this thread uses."""
     _call("cudaSetDevice", index)
@@ -55,8 +75,7 @@ def set_device(index: int) -> None:
 
 def synchronize() -> None:
     """Wait for all work on the device."""
-    global waits
-    waits += 1
+    _count_wait()
     _call("cudaDeviceSynchronize")
 
 
@@ -73,8 +92,7 @@ class Stream:
 
     def synchronize(self) -> None:
         """The host waits until the queue is empty."""
-        global waits
-        waits += 1
+        _count_wait()
         _call("cudaStreamSynchronize", self._stream)
 
     def copy_to_device(self, target: DeviceArray, source: np.ndarray) -> None:
@@ -122,8 +140,7 @@ class Event:
 
     def wait(self) -> None:
         """The host waits until the work before the mark is done."""
-        global waits
-        waits += 1
+        _count_wait()
         _call("cudaEventSynchronize", self.raw)
 
 

@@ -60,7 +60,7 @@ class TraceProbe:
         self._runs = [list(rank) for rank in self._prints]
         self._rows = rows
 
-    def step(self, step: Step, tokens: Sequence[int]) -> None:
+    def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
         """A forward pass begins."""
         self._started = time.perf_counter()
         self._step, self._tokens = step, tokens
@@ -96,6 +96,9 @@ class TraceProbe:
         self._seen = None
         seconds = time.perf_counter() - self._started
         self._writer.step(self._step, self._tokens, prints, tuple(self._kernels), samples, events, seconds)
+
+    def finish(self) -> None:
+        """Every step that is over has been handed to the writer."""
 
 
 def _words(records: np.ndarray) -> np.ndarray:

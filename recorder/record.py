@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request, Scheduler
@@ -12,6 +12,9 @@ from detrec.recorder.levels import recorded_ops
 from detrec.recorder.manifest import environment_manifest
 from detrec.recorder.probe import TraceProbe
 from detrec.recorder.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from detrec.recorder.device_probe import DeviceProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,29 @@ def run_recorded(
     with TraceWriter(
         output, manifest=manifest(config, engine), requests=engine.requests, ops=names, overwrite=overwrite
     ) as writer:
-        probe = TraceProbe(writer, names)
+        probe = _probe(writer, names, engine)
         begin = time.perf_counter()
-        for step, samples in engine.run(scheduler, probe, frozenset(names)):
-            steps, rows = steps + 1, rows + step.rows
-            for sample in samples:
-                outputs[sample.request].append(sample.taken)
-            if progress:
-                progress("run", sum(map(len, outputs.values())), expected)
+        try:
+            for step, samples in engine.run(scheduler, probe, frozenset(names)):
+                steps, rows = steps + 1, rows + step.rows
+                for sample in samples:
+                    outputs[sample.request].append(sample.taken)
+                if progress:
+                    progress("run", sum(map(len, outputs.values())), expected)
+        finally:
+            probe.finish()
         seconds = time.perf_counter() - begin
     texts = {request: engine.decode(tokens) for request, tokens in outputs.items()}
     return Recording(output, steps, rows, len(names), engine.requests, outputs, texts, seconds)
+
+
+def _probe(writer: TraceWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
+    """What fingerprints where the engine's activations are."""
+    if engine.device is None:
+        return TraceProbe(writer, names)
+    from detrec.recorder.device_probe import DeviceProbe
+
+    return DeviceProbe(writer, names, engine.device)
 
 
 def manifest(config: ServeConfig, engine: Engine) -> dict[str, Any]:

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from detrec.config import EngineConfig, ServeConfig
+from detrec.config import ServeConfig
 from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
-from detrec.engines.builtin.batch import batch_of, draws_of, penalties_of
+from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
-from detrec.engines.builtin.cpu_ops import cpu_ops
 from detrec.engines.builtin.follow import FollowingScheduler
-from detrec.engines.builtin.loading import Progress, load_decoder, storage
-from detrec.engines.builtin.model import op_names
+from detrec.engines.builtin.loading import Progress
+from detrec.engines.builtin.model import Decoder, op_names
+from detrec.engines.builtin.runner import Runner, Sampling, largest_step
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
 from detrec.engines.builtin.state import RequestState
-from detrec.engines.builtin.vendor import vendor_ops
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.faults.base import Fault
-from detrec.engines.ops import Ops, watched
-from detrec.kernels.workspace import Workspace
+from detrec.engines.ops import Ops
+from detrec.errors import ConfigError
+from detrec.kernels.device import Device
 
 
 class BuiltinEngine:
@@ -56,17 +56,47 @@ class BuiltinEngine:
         self.blocks = BlockManager(
             num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
         )
-        self.decoder = load_decoder(checkpoint, engine, self.blocks.num_blocks, progress)
-        self._layer_bytes, self._head_bytes = _row_bytes(checkpoint)
-        self._workspace = Workspace(engine.framework, self._step_bytes(*_largest_step(engine, requests)))
-        dtype = storage(engine.dtype)
-        ops = cpu_ops(self._workspace, dtype)
-        self.ops = self._fault.equip(ops if engine.deterministic else vendor_ops(ops, engine.framework))
+        self._runner = self._start_runner(checkpoint, progress)
         self._eos = checkpoint.config.eos_token_ids
 
     def manifest(self) -> dict[str, Any]:
         """The model and its weights; the rest of what can change bits is configuration and environment."""
-        return {"model_digest": self._checkpoint.digest(), "num_blocks": self.blocks.num_blocks}
+        return {
+            "model_digest": self._checkpoint.digest(),
+            "num_blocks": self.blocks.num_blocks,
+            "device": self._runner.manifest(),
+        }
+
+    @property
+    def device(self) -> Device | None:
+        """The GPU that computes; None on a CPU."""
+        return self._runner.device
+
+    @property
+    def decoder(self) -> Decoder:
+        """The model, its weights where they are computed with."""
+        return self._runner.decoder
+
+    @property
+    def ops(self) -> Ops:
+        """The Ops table, not watched."""
+        return self._runner.ops
+
+    def _start_runner(self, checkpoint: Checkpoint, progress: Progress | None) -> Runner:
+        engine = self.config.engine
+        about = engine, checkpoint, self.blocks.num_blocks, largest_step(engine, self.requests)
+        if engine.device == "cpu":
+            from detrec.engines.builtin.cpu_runner import CpuRunner
+
+            return CpuRunner(*about, self._fault.equip, progress)
+        if type(self._fault) is not Fault:
+            raise ConfigError(
+                f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
+                hint="--set engine.device=cpu; float32 gives the same bits there",
+            )
+        from detrec.engines.builtin.gpu_runner import GpuRunner
+
+        return GpuRunner(*about, progress)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
@@ -89,39 +119,25 @@ class BuiltinEngine:
 
         `probe` is told of every step and of the ops in `names`.
         """
-        ops = watched(self.ops, probe, names) if probe and names else self.ops
+        self._runner.watch(probe, names)
         while (step := scheduler.next_step()) is not None:
-            yield step, self._run_step(step, ops, probe)
+            yield step, self._run_step(step, probe)
 
-    def _run_step(self, step: Step, ops: Ops, probe: Probe | None) -> tuple[Sample, ...]:
+    def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         batch = batch_of(step, self.states, self.blocks)
-        # a layer's input is needed until its middle, so a layer's worth of memory keeps it
-        self._workspace.begin(self._step_bytes(step.rows, len(batch.sample_rows)))
         self._fault.step(step)
         if probe:
-            probe.step(step, batch.tokens.tolist())
-        hidden = self.decoder.hidden(ops, batch)
-        samples: tuple[Sample, ...] = ()
-        if len(batch.sample_rows):
-            sampling = [self.states[part.request] for part in step.slices if part.samples]
-            rows = self._sample(ops, hidden[batch.sample_rows], sampling, batch.positions[batch.sample_rows])
-            samples = tuple(map(self._take, sampling, rows))
+            probe.step(step, batch.tokens)
+        drawn = [self.states[part.request] for part in step.slices if part.samples]
+        rows = self._runner.run(batch, self._sampling(batch, drawn) if drawn else None)
+        samples = tuple(map(self._take, drawn, rows))
         events = self._settle(step)
         if probe:
             probe.sampled(samples, events)
         return samples
 
-    def _step_bytes(self, rows: int, samples: int) -> int:
-        return rows * self._layer_bytes + samples * self._head_bytes
-
-    def _sample(
-        self, ops: Ops, hidden: np.ndarray, states: Sequence[RequestState], positions: np.ndarray
-    ) -> np.ndarray:
-        logits = self.decoder.logits(ops, hidden)
-        penalised = ops.penalise("logits_penalised", logits, penalties_of(states, self._eos))
-        logprobs = ops.log_softmax("logprobs", penalised)
-        samples: np.ndarray = ops.sample("sampled", logprobs, draws_of(states, positions))
-        return samples
+    def _sampling(self, batch: Batch, drawn: Sequence[RequestState]) -> Sampling:
+        return Sampling(penalties_of(drawn, self._eos), draws_of(drawn, batch.positions[batch.sample_rows]))
 
     def _take(self, state: RequestState, row: np.void) -> Sample:
         """Append the sampled or the forced token, and see whether the request is done."""
@@ -175,18 +191,3 @@ class BuiltinEngine:
                 self.blocks.release(part.request)
                 finished.append(Event(EventKind.FINISHED, part.request, len(state.output)))
         return tuple(finished)
-
-
-def _largest_step(engine: EngineConfig, requests: Sequence[Request]) -> tuple[int, int]:
-    """How many rows, and rows that sample, a step will have at most; a rare step may have more."""
-    prompts = [len(request.prompt) for request in requests]
-    rows = min(max(engine.max_num_batched_tokens, *prompts), sum(prompts) + len(prompts))
-    return rows, min(engine.max_num_seqs, len(prompts))
-
-
-def _row_bytes(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Upper bounds of what one row takes from the workspace: per layer, and per sampled row at the end."""
-    config = checkpoint.config
-    heads = config.head_dim * (config.num_heads + 2 * config.num_kv_heads)
-    layer = 4 * (6 * config.hidden_size + 4 * heads + 3 * config.intermediate_size) + 64 * 20
-    return layer, 4 * (3 * config.vocab_size + config.hidden_size) + 64 * 8

@@ -1,6 +1,7 @@
 """From a checkpoint's tensors to a Decoder in the framework's memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,40 +17,79 @@ Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
 
 
-def load_decoder(
-    checkpoint: Checkpoint, engine: EngineConfig, num_blocks: int, progress: Progress | None = None
-) -> Decoder:
-    """Every weight packed for the kernels and the KV caches zeroed, all owned by the framework."""
-    config = checkpoint.config
+class Placement(Protocol):
+    """Where a decoder's arrays go, and how they are laid out there."""
 
-    def alloc(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        memory = arrays.host_view(arrays.empty(engine.framework, shape, _name(dtype), engine.device))
+    def vector(self, values: np.ndarray) -> Any:
+        """float32 of any shape, as it is."""
+        ...
+
+    def matrix(self, parts: Sequence[np.ndarray], dtype: str) -> Any:
+        """One weight (N, K) of `parts` stacked along N, each in "float32", or bfloat16 bits in uint16."""
+        ...
+
+    def cache(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Zeros of `dtype`."""
+        ...
+
+
+class CpuPlacement:
+    """Memory of `framework`, weights packed for the CPU's matmul."""
+
+    def __init__(self, framework: str) -> None:
+        self._framework = framework
+
+    def _alloc(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        memory = arrays.host_view(arrays.empty(self._framework, shape, _name(dtype)))
         return arrays.prefer_huge_pages(memory)
 
-    def owned(array: np.ndarray) -> np.ndarray:
-        memory = alloc(array.shape, array.dtype)
-        memory[...] = array
+    def vector(self, values: np.ndarray) -> np.ndarray:
+        """A copy that the framework owns."""
+        memory = self._alloc(values.shape, values.dtype)
+        memory[...] = values
         return memory
 
-    def vector(name: str) -> np.ndarray:
-        return owned(checkpoint.tensor(name, "float32"))
+    def matrix(self, parts: Sequence[np.ndarray], dtype: str) -> PackedWeight:
+        """Packed into panels."""
+        return pack_weight(parts, self._alloc)
 
-    def packed(*names: str) -> PackedWeight:
-        return pack_weight(np.concatenate([checkpoint.tensor(name, engine.dtype) for name in names]), alloc)
+    def cache(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Zeros; bfloat16 as bits."""
+        memory = self._alloc(shape, storage(dtype))
+        memory[...] = 0
+        return memory
+
+
+def load_decoder(
+    checkpoint: Checkpoint,
+    engine: EngineConfig,
+    num_blocks: int,
+    place: Placement,
+    progress: Progress | None = None,
+) -> Decoder:
+    """Every weight and zeroed KV caches where `place` puts them."""
+    config = checkpoint.config
+    # float16 is rounded from float32 once; bfloat16 is what checkpoints hold
+    stored = "bfloat16" if engine.dtype == "bfloat16" else "float32"
+
+    def vector(name: str) -> Any:
+        return place.vector(checkpoint.tensor(name, "float32"))
+
+    def packed(*names: str) -> Any:
+        return place.matrix([checkpoint.tensor(name, stored) for name in names], engine.dtype)
 
     def layer(index: int) -> Layer:
         if progress:
             progress("load layers", index, config.num_layers)
         at = f"model.layers.{index}."
         qkv = [f"{at}self_attn.{part}_proj" for part in "qkv"]
-        cache = alloc(
-            (num_blocks, engine.block_size, 2, config.num_kv_heads * config.head_dim), storage(engine.dtype)
-        )
-        cache[...] = 0
+        width = config.num_kv_heads * config.head_dim
         return Layer(
             attn_norm=vector(at + "input_layernorm.weight"),
             qkv=packed(*(name + ".weight" for name in qkv)),
-            qkv_bias=owned(np.concatenate([checkpoint.tensor(name + ".bias", "float32") for name in qkv]))
+            qkv_bias=place.vector(
+                np.concatenate([checkpoint.tensor(name + ".bias", "float32") for name in qkv])
+            )
             if config.qkv_bias
             else None,
             q_norm=vector(at + "self_attn.q_norm.weight") if config.qk_norm else None,
@@ -58,7 +98,7 @@ def load_decoder(
             mlp_norm=vector(at + "post_attention_layernorm.weight"),
             gate_up=packed(at + "mlp.gate_proj.weight", at + "mlp.up_proj.weight"),
             down_proj=packed(at + "mlp.down_proj.weight"),
-            cache=cache,
+            cache=place.cache((num_blocks, engine.block_size, 2, width), engine.dtype),
         )
 
     embedding = packed("model.embed_tokens.weight")
@@ -69,8 +109,8 @@ def load_decoder(
         layers=tuple(layer(index) for index in range(config.num_layers)),
         final_norm=vector("model.norm.weight"),
         lm_head=embedding if config.tie_word_embeddings else packed("lm_head.weight"),
-        cos=owned(cos),
-        sin=owned(sin),
+        cos=place.vector(cos),
+        sin=place.vector(sin),
     )
     if progress:
         progress("load layers", config.num_layers, config.num_layers)

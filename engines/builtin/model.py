@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.ops import Ops
 
@@ -37,8 +36,8 @@ class Decoder:
     cos: Any
     sin: Any
 
-    def hidden(self, ops: Ops, batch: Batch) -> Any:
-        """Every row through every layer and the final norm: [R, H]."""
+    def hidden(self, ops: Ops, batch: Any) -> Any:
+        """Every row of `batch`, or its twin on a device, through every layer and the final norm: [R, H]."""
         x = ops.embedding("embedding", batch.tokens, self.embedding)
         for index, layer in enumerate(self.layers):
             x = self._layer(ops, str(index), layer, x, batch)
@@ -48,7 +47,12 @@ class Decoder:
         """Rows [S, H] to float32 [S, vocabulary]."""
         return ops.matmul("logits", hidden, self.lm_head, None)
 
-    def _layer(self, ops: Ops, i: str, layer: Layer, x: Any, batch: Batch) -> Any:
+    def sample(self, ops: Ops, hidden: Any, penalties: Any, draws: Any) -> Any:
+        """A token for each of the rows [S, H] that sample."""
+        penalised = ops.penalise("logits_penalised", self.logits(ops, hidden), penalties)
+        return ops.sample("sampled", ops.log_softmax("logprobs", penalised), draws)
+
+    def _layer(self, ops: Ops, i: str, layer: Layer, x: Any, batch: Any) -> Any:
         config = self.config
         q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         eps, scale = config.rms_norm_eps, config.head_dim**-0.5

@@ -111,7 +111,7 @@ def check_engine(engine: EngineConfig, model: ModelConfig) -> None:
             f"the model was made for {model.max_position_embeddings}",
             hint=f"set it to {model.max_position_embeddings} or less",
         )
-    if not engine.deterministic and engine.dtype != "float32":
+    if engine.device == "cpu" and not engine.deterministic and engine.dtype != "float32":
         raise ConfigError(
             f"engine.deterministic: false runs in float32 on the CPU, got engine.dtype: {engine.dtype}",
             hint="frameworks have no bfloat16 matmul for every CPU; set dtype: float32",

@@ -1,0 +1,185 @@
+"""Steps on a GPU: decodes as CUDA graphs, everything else launch by launch.
+
+A step costs one copy to the device, one copy back, and one wait for the latter; watching it adds none.
+"""
+
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detrec.config import EngineConfig
+from detrec.engines.base import GraphProbe, Probe
+from detrec.engines.builtin.batch import Batch
+from detrec.engines.builtin.gpu_inputs import (
+    DeviceBatch,
+    Inputs,
+    arrays_of,
+    device_batch,
+    device_sampling,
+    padded_batch,
+    padded_sampling,
+)
+from detrec.engines.builtin.gpu_ops import gpu_ops
+from detrec.engines.builtin.gpu_placement import GpuPlacement
+from detrec.engines.builtin.gpu_vendor import gpu_vendor_ops, whole_slices, without
+from detrec.engines.builtin.loading import Progress, load_decoder
+from detrec.engines.builtin.runner import Sampling, step_bytes
+from detrec.engines.builtin.weights import Checkpoint
+from detrec.engines.ops import watched
+from detrec.kernels import cuda
+from detrec.kernels.cpu.sample import SAMPLE_DTYPE
+from detrec.kernels.device import Device
+from detrec.kernels.device_array import ITEMSIZE, DeviceArray
+from detrec.kernels.gpu.attention import AttentionPlan, plan_decode, plan_step, scratch_bytes
+from detrec.kernels.gpu.rows import gather_rows
+from detrec.kernels.gpu.sample import scratch_bytes as sampling_bytes
+from detrec.kernels.launch import on_stream
+from detrec.kernels.workspace import DeviceWorkspace
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A graph of steps of decodes, where its inputs are put and where its samples come out."""
+
+    graph: cuda.Graph
+    inputs: Inputs
+    room: dict[str, int]
+    samples: DeviceArray
+    # what the graph's launches point into
+    scratch: DeviceArray
+
+
+class GpuRunner:
+    """A Runner. `largest`: rows, and rows that sample, to expect of a step."""
+
+    def __init__(
+        self,
+        engine: EngineConfig,
+        checkpoint: Checkpoint,
+        num_blocks: int,
+        largest: tuple[int, int],
+        progress: Progress | None = None,
+    ) -> None:
+        self.device = Device(engine.framework, engine.device)
+        self._engine = engine
+        place = GpuPlacement(self.device)
+        self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress)
+        self._workspace = DeviceWorkspace(engine.framework, engine.device, self._step_bytes(*largest))
+        ops = gpu_ops(self._workspace, engine.dtype, self.decoder.config.head_dim)
+        if not engine.deterministic:
+            about = self.device, self._workspace, engine.dtype, self.decoder.config.head_dim
+            ops = gpu_vendor_ops(ops, *about)
+        self.ops = ops
+        self._watched = self.ops
+        self._probe: GraphProbe | None = None
+        self._inputs = Inputs(self.device)
+        self._scratch = self.device.empty((0,), "uint8")
+        self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * max(largest[1], 1)).view(SAMPLE_DTYPE)
+        self._done = cuda.Event()
+        self._graphs: dict[int, _Captured] = {}
+
+    def manifest(self) -> dict[str, str]:
+        """The GPU, its driver and its runtime."""
+        return {"kind": "gpu", **cuda.describe(self.device.index)}
+
+    def watch(self, probe: Probe | None, names: Collection[str]) -> None:
+        """From the next batch on, tell `probe`, which must be a GraphProbe, of the ops in `names`."""
+        self._probe = probe if names else None  # type: ignore[assignment]
+        self._watched = watched(self.ops, probe, names) if probe and names else self.ops
+        # they report to whoever watched when they were captured
+        self._graphs.clear()
+
+    def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
+        """Compute `batch`; SAMPLE_DTYPE [S]. Waits once, for the samples."""
+        stream, samples = self.device.stream, len(batch.sample_rows)
+        if samples > len(self._results):
+            self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * samples).view(SAMPLE_DTYPE)
+        with on_stream(stream.handle):
+            if self._engine.use_cudagraph and sampling is not None and len(batch.tokens) == samples:
+                drawn: DeviceArray | None = self._run_graph(batch, sampling)
+            else:
+                drawn = self._run_eagerly(batch, sampling)
+        if drawn is not None:
+            stream.copy_to_host(self._results[:samples].view(np.int64), drawn[:samples].reshape(4 * samples))
+        self._done.record(stream)
+        self._done.wait()
+        return self._results[:samples].copy()
+
+    def _run_eagerly(self, batch: Batch, sampling: Sampling | None) -> DeviceArray | None:
+        config = self.decoder.config
+        whole = () if self._engine.deterministic else whole_slices(batch)
+        group = config.num_heads // config.num_kv_heads
+        plan = plan_step(without(batch.row_seq, whole), batch.positions, group)
+        self._workspace.begin(self._step_bytes(len(batch.tokens), len(batch.sample_rows)))
+        needed = self._scratch_bytes(plan)
+        if needed > len(self._scratch):
+            self._scratch = self.device.empty((needed,), "uint8")
+        twins = self._inputs.send(arrays_of(batch, plan, sampling))
+        return self._forward(twins, device_batch(twins, plan, self._scratch, whole), sampling is not None)
+
+    def _run_graph(self, batch: Batch, sampling: Sampling) -> DeviceArray:
+        rows = graph_rows(len(batch.tokens))
+        blocks = -(-self._engine.max_model_len // self._engine.block_size)
+        batch, sampling = padded_batch(batch, rows, blocks), padded_sampling(sampling, rows)
+        captured = self._graphs.get(rows)
+        if captured is None:
+            captured = self._graphs[rows] = self._capture(rows, batch, sampling)
+        else:
+            plan = plan_decode(rows, self._engine.max_model_len)
+            captured.inputs.send(arrays_of(batch, plan, sampling), captured.room)
+        if self._probe is not None:
+            self._probe.replaying(rows)
+        self.device.stream.run(captured.graph)
+        return captured.samples
+
+    def _capture(self, rows: int, batch: Batch, sampling: Sampling) -> _Captured:
+        stream = self.device.stream
+        plan = plan_decode(rows, self._engine.max_model_len)
+        # a penalised row lists every token it has seen, a ban those that would end it
+        room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * self._engine.max_model_len)
+        room["ban_ids"] = (
+            rows * self.decoder.config.vocab_size if len(sampling.penalties.ban_ids) else rows * 64
+        )
+        inputs = Inputs(self.device)
+        scratch = self.device.empty((max(self._scratch_bytes(plan), 1),), "uint8")
+        twins = inputs.send(arrays_of(batch, plan, sampling), room)
+
+        def forward() -> DeviceArray:
+            self._workspace.begin(self._step_bytes(rows, rows))
+            with self._probe.capturing(rows) if self._probe else nullcontext():
+                drawn = self._forward(twins, device_batch(twins, plan, scratch), True)
+            assert drawn is not None
+            return drawn
+
+        # run once as it is: kernels are compiled at their first launch, which must not be captured
+        forward()
+        stream.begin_capture()
+        samples = forward()
+        return _Captured(stream.end_capture(), inputs, room, samples, scratch)
+
+    def _forward(self, twins: dict[str, DeviceArray], batch: DeviceBatch, draws: bool) -> DeviceArray | None:
+        ops = self._watched
+        hidden = self.decoder.hidden(ops, batch)
+        if not draws:
+            return None
+        chosen = self._workspace.empty((len(batch.sample_rows), hidden.shape[1]), hidden.dtype)
+        gather_rows(hidden, batch.sample_rows, chosen)
+        drawn: Any = self.decoder.sample(ops, chosen, *device_sampling(twins))
+        return drawn
+
+    def _step_bytes(self, rows: int, samples: int) -> int:
+        config = self.decoder.config
+        needed = step_bytes(config, ITEMSIZE[self._engine.dtype], rows, samples)
+        return needed + (sampling_bytes(samples, config.vocab_size) if samples else 0)
+
+    def _scratch_bytes(self, plan: AttentionPlan) -> int:
+        config = self.decoder.config
+        return scratch_bytes(plan, config.num_heads, config.num_kv_heads, config.head_dim)
+
+
+def graph_rows(rows: int) -> int:
+    """How many rows the graph has that runs `rows` decodes: a power of two up to 8, then a multiple of 8."""
+    return 1 << (rows - 1).bit_length() if rows <= 8 else -(-rows // 8) * 8

@@ -1,0 +1,35 @@
+"""A GPU as an engine holds it: memory that a framework owns, and the stream that all its work goes to."""
+
+from detrec.errors import EngineError
+from detrec.kernels import arrays, cuda
+from detrec.kernels.device_array import DeviceArray
+
+
+class Device:
+    """The GPU `name`, "gpu" or "gpu:1", with memory of `framework`.
+
+    EngineError where there is no such GPU, with what to do about it.
+    """
+
+    def __init__(self, framework: str, name: str) -> None:
+        index = int(name.partition(":")[2] or 0)
+        found = cuda.device_count()
+        if index >= found:
+            raise EngineError(
+                f"engine.device: {name}: this machine has {found} CUDA devices that can be used",
+                hint="--set engine.device=cpu runs on the CPU; detrec doctor says what is missing for a GPU",
+            )
+        cuda.set_device(index)
+        arrays.serve_triton(framework)
+        self.framework, self.name, self.index = framework, name, index
+        self.stream = cuda.Stream()
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Memory with whatever was in it."""
+        return arrays.device_empty(self.framework, shape, dtype, self.name)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Memory of zeros."""
+        array = self.empty(shape, dtype)
+        self.stream.fill_zero(array)
+        return array

@@ -1,0 +1,225 @@
+"""DeviceProbe: fingerprints a GPU's activations where they are, and writes a step when its copy has arrived.
+
+Nothing here makes the engine wait for the GPU: fingerprints are computed in the engine's stream, inside its
+graphs, copied by a stream of their own, and waited for by the thread that writes them.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.kernels import cuda
+from detrec.kernels.device import Device
+from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.fingerprint import fingerprints
+from detrec.kernels.launch import on_stream
+from detrec.recorder.writer import TraceWriter
+
+# steps that may be on their way to the trace before the engine waits for the writer
+_SLOTS = 8
+
+
+@dataclass(slots=True)
+class _Region:
+    """Fingerprints of a step or graph: [ops, rows] of ops that run on all, [ops, samples] of the others."""
+
+    rows: int
+    samples: int
+    array: DeviceArray
+    kernels: list[str]
+    copied: cuda.Event
+
+
+@dataclass(slots=True)
+class _Slot:
+    """Pinned memory for one step's fingerprints, and the mark behind its copy."""
+
+    event: cuda.Event
+    memory: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A step that is over; its fingerprints are in `slot` once the slot's event has come."""
+
+    step: Step
+    tokens: np.ndarray
+    region: _Region
+    graph: int
+    slot: _Slot
+    samples: Sequence[Sample]
+    events: Sequence[Event]
+    seconds: float
+
+
+class DeviceProbe:
+    """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
+
+    `finish` writes what is on its way. What goes wrong in the writing thread is raised by the next call.
+    """
+
+    def __init__(self, writer: TraceWriter, ops: Sequence[str], device: Device) -> None:
+        self._writer, self._device = writer, device
+        sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
+        kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
+        self._of_rows, self._of_samples = kinds
+        # name -> (index among all, index among its kind, whether it runs on sampled rows only)
+        self._places = {
+            ops[index]: (index, place, name_samples)
+            for kind, name_samples in zip(kinds, (False, True), strict=True)
+            for place, index in enumerate(kind.tolist())
+        }
+        self._eager = [self._region(0, 0), self._region(0, 0)]
+        self._graphs: dict[int, _Region] = {}
+        self._now = self._eager[0]
+        self._graph = 0
+        self._batch: list[DeviceArray] = []
+        self._first = (0, False)
+        self._copies, self._computed = cuda.Stream(), cuda.Event()
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        for _ in range(_SLOTS):
+            self._free.put(_Slot(cuda.Event()))
+        self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._write, name="detrec-writer", daemon=True)
+        self._thread.start()
+
+    def _region(self, rows: int, samples: int) -> _Region:
+        size = self._size(rows, samples)
+        array = self._device.empty((size,), "uint64")
+        return _Region(rows, samples, array, [""] * len(self._places), cuda.Event())
+
+    def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
+        """A forward pass begins."""
+        self._raise()
+        self._started = time.perf_counter()
+        self._step, self._tokens = step, np.asarray(tokens)
+        # two by turns: while one is copied to the host the next step fills the other
+        self._eager.reverse()
+        region, rows, samples = self._eager[0], step.rows, len(step.sample_rows)
+        size = self._size(rows, samples)
+        if size > region.array.count:
+            self._eager[0] = self._region(rows, samples)
+        else:
+            kernels = [""] * len(self._places)
+            self._eager[0] = _Region(rows, samples, region.array, kernels, region.copied)
+        self._now, self._batch, self._graph = self._eager[0], [], 0
+        self._device.stream.wait_for(self._now.copied)
+        self._clear(self._now)
+
+    def _clear(self, region: _Region) -> None:
+        # an op that is not reported stays 0: not recorded
+        self._device.stream.fill_zero(region.array[: self._size(region.rows, region.samples)])
+
+    def _size(self, rows: int, samples: int) -> int:
+        return len(self._of_rows) * rows + len(self._of_samples) * samples
+
+    @contextmanager
+    def capturing(self, rows: int) -> Iterator[None]:
+        """Ops reported inside are those of the graph of `rows` rows."""
+        if rows not in self._graphs:
+            self._graphs[rows] = self._region(rows, rows)
+        before = self._now
+        self._now, self._batch = self._graphs[rows], []
+        self._clear(self._now)
+        yield
+        self._flush()
+        self._now = before
+
+    def replaying(self, rows: int) -> None:
+        """The step that has begun is run by that graph."""
+        self._now, self._graph = self._graphs[rows], rows
+        # the GPU waits, not the engine
+        self._device.stream.wait_for(self._now.copied)
+
+    def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
+        """Fingerprint `output`, a row at a time, together with what follows it in its layer."""
+        index, place, samples = self._places[name]
+        self._now.kernels[index] = kernel
+        if self._batch and self._first != (place - len(self._batch), samples):
+            self._flush()
+        if not self._batch:
+            self._first = (place, samples)
+        self._batch.append(output)
+        # outputs stay where they are for a layer, and no longer
+        if samples or "." not in name or name.endswith(".output"):
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        region, count = self._now, len(self._batch)
+        place, samples = self._first
+        rows = region.samples if samples else region.rows
+        start = place * rows + (self._size(region.rows, 0) if samples else 0)
+        out = region.array[start : start + count * rows].reshape(count, rows)
+        with on_stream(self._device.stream.handle):
+            fingerprints(self._batch, out)
+        self._batch = []
+
+    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
+        """The step is over: its fingerprints follow on their own."""
+        self._flush()
+        region, slot = self._now, self._free.get()
+        size = self._size(region.rows, region.samples)
+        if size > len(slot.memory):
+            slot.memory = cuda.pinned(8 * size).view(np.uint64)
+        self._computed.record(self._device.stream)
+        self._copies.wait_for(self._computed)
+        self._copies.copy_to_host(slot.memory[:size], region.array[:size])
+        slot.event.record(self._copies)
+        region.copied.record(self._copies)
+        seconds = time.perf_counter() - self._started
+        self._arrived.put(
+            _Arrived(self._step, self._tokens, region, self._graph, slot, samples, events, seconds)
+        )
+
+    def finish(self) -> None:
+        """Write every step that is on its way."""
+        if self._thread.is_alive():
+            self._arrived.put(None)
+            self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self) -> None:
+        while (arrived := self._arrived.get()) is not None:
+            try:
+                if self._error is None:
+                    arrived.slot.event.wait()
+                    self._put(arrived)
+            except BaseException as error:
+                # kept for the engine's thread; what still comes is let go, so that nobody waits for a slot
+                self._error = error
+            self._free.put(arrived.slot)
+
+    def _put(self, arrived: _Arrived) -> None:
+        region, step = arrived.region, arrived.step
+        rows, samples = step.rows, len(step.sample_rows)
+        whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
+        prints = np.zeros((rows, len(self._places)), np.uint64)
+        memory = arrived.slot.memory
+        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, :rows].T
+        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, :samples]
+        prints[np.ix_(np.array(step.sample_rows, np.intp), self._of_samples)] = drawn.T
+        self._writer.step(
+            step,
+            arrived.tokens,
+            [prints],
+            tuple(region.kernels),
+            arrived.samples,
+            arrived.events,
+            arrived.seconds,
+            padded_rows=region.rows,
+            graph_bucket=arrived.graph,
+        )
