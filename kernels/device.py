@@ -1,5 +1,7 @@
 """A GPU as an engine holds it: memory that a framework owns, and the stream that all its work goes to."""
 
+import numpy as np
+
 from detrec.errors import EngineError
 from detrec.kernels import arrays, cuda
 from detrec.kernels.device_array import DeviceArray
@@ -27,6 +29,14 @@ class Device:
     def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Memory with whatever was in it."""
         return arrays.device_empty(self.framework, shape, dtype, self.name)
+
+    def copy(self, values: np.ndarray) -> DeviceArray:
+        """A copy of `values`; uint16 is taken as the bits of bfloat16."""
+        kind = "bfloat16" if values.dtype == np.uint16 else values.dtype.name
+        array = self.empty(values.shape, kind)
+        # from memory that is not pinned: it has been read when this returns
+        self.stream.copy_to_device(array, np.ascontiguousarray(values))
+        return array
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Memory of zeros."""

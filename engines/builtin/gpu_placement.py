@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detrec.kernels import arrays
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 
@@ -17,7 +16,7 @@ class GpuPlacement:
 
     def vector(self, values: np.ndarray) -> DeviceArray:
         """float32 of any shape, as it is."""
-        return arrays.to_device(self._device.framework, values, self._device.name)
+        return self._device.copy(values)
 
     def matrix(self, parts: Sequence[np.ndarray], dtype: str) -> DeviceArray:
         """One weight [N, K] of `parts` stacked along N; float16 is rounded here."""

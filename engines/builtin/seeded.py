@@ -1,8 +1,7 @@
 """Models made from a seed, so that nothing need be downloaded: real shapes, and the same bits everywhere.
 
-Weight i of a tensor is drawn by splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
-Generators", 2014) keyed by the tensor's name: integer arithmetic, one exact conversion to float32, one
-float32 product and, for norms, one float32 sum. Neither numpy's version nor the machine enters.
+Weight i of a tensor is drawn by a generator keyed by the tensor's name (`kernels/cpu/seeded.py`): neither
+numpy's version nor the machine enters.
 """
 
 import difflib
@@ -11,18 +10,13 @@ import math
 
 import numpy as np
 
-from detrec.engines.builtin.bfloat16 import stored
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.tokenizer import BOS, EOS, ByteTokenizer
 from detrec.errors import ModelError
+from detrec.kernels.cpu.seeded import fill_uniform
 
 # to be raised when any weight of any builtin model changes: it enters their digests
 SEEDED_VERSION = 1
-
-_GAMMA = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
-# pairs of weights a pass: its three buffers stay in a core's own cache
-_BLOCK = 16384
 
 
 def _model(
@@ -88,10 +82,11 @@ class SeededCheckpoint:
             raise ValueError(f"builtin:{self.name}: no tensor {name!r}")
         shape = self._shapes[name]
         centre, bound = _draw_of(name, shape[-1])
-        values = _drawn(f"{self.name}/{name}", math.prod(shape), bound)
-        if centre:
-            values += np.float32(centre)
-        return stored(values.reshape(shape), dtype)
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype: expected float32 or bfloat16, got {dtype!r}")
+        key = hashlib.blake2b(f"{self.name}/{name}".encode(), digest_size=8).digest()
+        out = np.empty(math.prod(shape), np.uint16 if dtype == "bfloat16" else np.float32)
+        return fill_uniform(int.from_bytes(key, "little"), bound, centre, out).reshape(shape)
 
     def digest(self) -> str:
         """128 bits, in hex, of the model's name, sizes and version: they fix its weights."""
@@ -125,30 +120,3 @@ def _draw_of(name: str, fan_in: int) -> tuple[float, float]:
     """A tensor's weights are uniform in centre +- bound, whose standard deviation is bound / sqrt(3)."""
     centre, gain, linear = next(draw for end, draw in _DRAWS.items() if name.endswith(end))
     return centre, gain * math.sqrt(3 / fan_in) if linear else gain
-
-
-def _drawn(key: str, size: int, bound: float) -> np.ndarray:
-    """`size` float32 in (-bound, bound): odd multiples of bound * 2^-24, two to each 64-bit draw."""
-    state = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
-    scale = np.float32(bound * 2.0**-24)
-    out = np.empty(size, np.float32)
-    steps = np.arange(1, _BLOCK + 1, dtype=np.uint64) * np.uint64(_GAMMA)
-    draws, spare, signed = np.empty_like(steps), np.empty_like(steps), np.empty(2 * _BLOCK, np.int32)
-    for start in range(0, size, 2 * _BLOCK):
-        np.add(steps, np.uint64((state + start // 2 * _GAMMA) & _MASK), out=draws)
-        _finish(draws, spare)
-        # little-endian halves; the top 25 bits, the lowest of them set: odd, so exact in float32 and never 0
-        np.right_shift(draws.astype("<u8", copy=False).view("<i4"), 7, out=signed)
-        np.bitwise_or(signed, 1, out=signed)
-        part = out[start : start + 2 * _BLOCK]
-        np.multiply(signed[: part.size], scale, out=part, dtype=np.float32, casting="unsafe")
-    return out
-
-
-def _finish(z: np.ndarray, spare: np.ndarray) -> None:
-    """splitmix64's finalizer on uint64, in place."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None)):
-        np.right_shift(z, np.uint64(shift), out=spare)
-        np.bitwise_xor(z, spare, out=z)
-        if factor is not None:
-            np.multiply(z, np.uint64(factor), out=z)

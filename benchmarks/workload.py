@@ -1,0 +1,100 @@
+"""The run that benchmarks of the engine on a GPU time: one checkpoint, many engines, seeded prompts."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detrec.config import ServeConfig, serve_config
+from detrec.engines.builtin.engine import BuiltinEngine
+from detrec.engines.builtin.requests import resolve_requests
+from detrec.engines.builtin.weights import Checkpoint, open_checkpoint
+
+
+class Kept:
+    """A checkpoint whose tensors are made once and kept in host memory."""
+
+    def __init__(self, model: str) -> None:
+        self._checkpoint: Checkpoint = open_checkpoint(model)
+        self.config = self._checkpoint.config
+        self._tensors: dict[tuple[str, str], np.ndarray] = {}
+
+    def tensor(self, name: str, dtype: str = "float32") -> np.ndarray:
+        """The tensor, made by the first call."""
+        key = name, dtype
+        if key not in self._tensors:
+            self._tensors[key] = self._checkpoint.tensor(name, dtype)
+        return self._tensors[key]
+
+    def digest(self) -> str:
+        """The checkpoint's."""
+        return self._checkpoint.digest()
+
+    def tokenizer(self) -> Any:
+        """The checkpoint's."""
+        return self._checkpoint.tokenizer()
+
+
+def config_of(
+    model: str, requests: int, prompt: int, output: int, arrival: int = 0, **engine: Any
+) -> ServeConfig:
+    """`requests` greedy requests of `prompt` seeded tokens, `output` to generate, `arrival` steps apart."""
+    draws = np.random.default_rng(1)
+    vocabulary = open_checkpoint(model).config.vocab_size
+    sampling = {"temperature": 0, "max_tokens": output, "ignore_eos": True}
+    return serve_config(
+        {
+            "model": model,
+            "engine": {
+                "framework": "torch",
+                "device": "gpu",
+                "dtype": "bfloat16",
+                "max_model_len": prompt + output,
+                "max_num_seqs": requests,
+                "max_num_batched_tokens": 8192,
+                "enable_prefix_caching": False,
+                **engine,
+            },
+            "requests": [
+                {
+                    "prompt_token_ids": draws.integers(0, vocabulary, prompt).tolist(),
+                    "arrival": arrival * index,
+                    "sampling": sampling,
+                }
+                for index in range(requests)
+            ],
+        }
+    )
+
+
+def engine_of(config: ServeConfig, checkpoint: Kept) -> BuiltinEngine:
+    """A fresh engine over `config`'s requests."""
+    return BuiltinEngine(config, checkpoint, resolve_requests(config, checkpoint))
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of a run: of its steps that prefill anything, of its steps of decodes alone, of all."""
+
+    prefill: float
+    decode: float
+
+    @property
+    def whole(self) -> float:
+        """Seconds of all steps."""
+        return self.prefill + self.decode
+
+
+def timed(steps: Any) -> Times:
+    """Run all of `steps` as `Engine.run` gives them."""
+    prefill = decode = 0.0
+    begin = time.perf_counter()
+    for step, _ in steps:
+        now = time.perf_counter()
+        if any(part.kind == "prefill" for part in step.slices):
+            prefill += now - begin
+        else:
+            decode += now - begin
+        begin = now
+    return Times(prefill, decode)
