@@ -38,7 +38,7 @@ FREE: list[dict[str, Any]] = [
     {"max_num_batched_tokens": 8192},
     {"use_cudagraph": False},
     {"enable_prefix_caching": False},
-    {"max_num_seqs": 7, "max_num_batched_tokens": 256, "use_cudagraph": False, "enable_prefix_caching": False},
+    {"max_num_seqs": 7, "max_num_batched_tokens": 256, "use_cudagraph": False},
 ]  # fmt: skip
 
 

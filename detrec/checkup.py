@@ -20,25 +20,59 @@ PACKAGES = (
 VARIABLES = ("FD_DETERMINISTIC_MODE", "FD_DETERMINISTIC_SPLIT_KV_SIZE", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME")
 
 
-def examine() -> dict[str, Any]:
-    """Versions, environment and self-tests; `healthy` is false when nothing could be recorded here."""
+def examine(run: str | None = None) -> dict[str, Any]:
+    """Versions, devices, environment and self-tests; `healthy` is false when nothing could be recorded here.
+
+    With `run`, a trace, also whether it can be replayed here bit for bit.
+    """
     installed = {name: _version(name) for name in PACKAGES}
     frameworks = [
         name for name, package in (("paddle", "paddlepaddle"), ("torch", "torch")) if installed[package]
     ]
     tests = {"matmul_is_batch_invariant": _matmul_is_batch_invariant()}
-    return {
+    gpus, missing = _gpus(installed)
+    facts = {
         "healthy": bool(frameworks) and all(tests.values()),
         "detrec": _version("detrec"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu": _cpu(),
         "threads": os.cpu_count(),
+        "gpus": gpus,
+        "no_gpu": missing,
         "frameworks": frameworks,
         "packages": installed,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "self_tests": tests,
     }
+    if run is not None:
+        facts["replay"] = _outlook(run, frameworks, gpus, installed)
+    return facts
+
+
+def _gpus(installed: dict[str, str | None]) -> tuple[list[dict[str, str]], str]:
+    """The GPUs that can be used, else why there is none."""
+    from detrec.kernels import cuda
+
+    count = cuda.device_count()
+    if not count:
+        return [], cuda.why_none()
+    if not installed["triton"]:
+        return [], "Triton is not installed: pip install 'detrec[gpu]'"
+    return [cuda.describe(index) for index in range(count)], ""
+
+
+def _outlook(
+    run: str, frameworks: list[str], gpus: list[dict[str, str]], packages: dict[str, str | None]
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from detrec.kernels import KERNELS_VERSION
+    from detrec.recorder.reader import TraceReader
+    from detrec.replayer.portability import Machine, outlook
+
+    here = Machine(KERNELS_VERSION, frameworks, gpus, packages)
+    return {"trace": run, **asdict(outlook(TraceReader(run).manifest, here))}
 
 
 def _version(package: str) -> str | None:
@@ -80,6 +114,9 @@ def to_text(facts: dict[str, Any]) -> str:
         f"Python {facts['python']}, {facts['cpu'] or facts['machine']}, {facts['threads']} threads",
         f"  packages    {installed}",
     ]
+    lines += [f"  gpu         {_gpu(about)}" for about in facts["gpus"]]
+    if not facts["gpus"]:
+        lines.append(f"  gpu         none: {facts['no_gpu']}")
     lines += [
         f"  self-test   {name.replace('_', ' ')}: {'yes' if ok else 'NO'}"
         for name, ok in facts["self_tests"].items()
@@ -87,4 +124,22 @@ def to_text(facts: dict[str, Any]) -> str:
     lines += [f"  environment {name}={value}" for name, value in facts["environment"].items()]
     if not facts["frameworks"]:
         lines.append("  no framework: pip install 'detrec[cpu]' for Paddle, 'detrec[torch]' for PyTorch")
+    if "replay" in facts:
+        lines += _replay(facts["replay"])
     return "\n".join(lines)
+
+
+def _gpu(about: dict[str, str]) -> str:
+    return ", ".join([about["name"], *(f"{key} {about[key]}" for key in ("capability", "driver", "runtime"))])
+
+
+def _replay(outlook: dict[str, Any]) -> list[str]:
+    """Can the trace be replayed here, why, and with which command."""
+    words = {"yes": "can be replayed here bit for bit", "no": "cannot be replayed here bit for bit"}
+    said = words.get(outlook["verdict"], "may or may not have the same bits here: a replay will tell")
+    lines = [f"  {outlook['trace']}: {said}"]
+    lines += [f"              {reason}" for reason in outlook["reasons"]]
+    if outlook["verdict"] != "no":
+        sets = "".join(f" --set {text}" for text in outlook["overrides"])
+        lines.append(f"              detrec replay {outlook['trace']}{sets}")
+    return lines

@@ -202,16 +202,22 @@ def faults(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can run, and check that its kernels are batch-invariant here."""
+def doctor(
+    run: Annotated[
+        str | None, typer.Argument(help="A trace: can it be replayed here bit for bit?", metavar="[RUN]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can run, whether its kernels are batch-invariant, and if it can replay RUN."""
     from detrec import checkup
 
-    facts = checkup.examine()
+    facts = checkup.examine(run)
     if as_json:
         show(facts)
     else:
         say(checkup.to_text(facts))
-    raise typer.Exit(0 if facts["healthy"] else 2)
+    replayable = "replay" not in facts or facts["replay"]["verdict"] == "yes"
+    raise typer.Exit(0 if facts["healthy"] and replayable else 2)
 
 
 _CTRL_C = 130

@@ -8,6 +8,7 @@ none.
 import ctypes
 import functools
 import threading
+import weakref
 from types import ModuleType
 from typing import Any
 
@@ -49,12 +50,26 @@ def _call(name: str, *args: Any) -> Any:
     return results[0] if results else None
 
 
+def _free_with(owner: Any, call: str, handle: Any) -> None:
+    """Give `handle` back to CUDA when nothing needs `owner` any more; at exit CUDA does so by itself."""
+    weakref.finalize(owner, getattr(_runtime(), call), handle).atexit = False
+
+
 def device_count() -> int:
     """How many CUDA devices there are; 0 where there is no driver or no runtime."""
     try:
         return int(_call("cudaGetDeviceCount"))
     except EngineError:
         return 0
+
+
+def why_none() -> str:
+    """Why `device_count` is 0, and what to do about it."""
+    try:
+        _call("cudaGetDeviceCount")
+    except EngineError as error:
+        return f"{error} ({error.hint})" if "import" in str(error) else str(error)
+    return "the driver finds no device"
 
 
 def describe(index: int) -> dict[str, str]:
@@ -84,6 +99,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._stream = _call("cudaStreamCreateWithFlags", _runtime().cudaStreamNonBlocking)
+        _free_with(self, "cudaStreamDestroy", self._stream)
         self.handle = int(self._stream)
 
     def wait_for(self, event: "Event") -> None:
@@ -133,6 +149,7 @@ class Event:
 
     def __init__(self) -> None:
         self.raw = _call("cudaEventCreateWithFlags", _runtime().cudaEventDisableTiming)
+        _free_with(self, "cudaEventDestroy", self.raw)
 
     def record(self, stream: Stream) -> None:
         """Set the mark behind the work queued so far."""
@@ -148,8 +165,9 @@ class Graph:
     """Captured work, ready to be run again and again."""
 
     def __init__(self, graph: Any) -> None:
-        self._graph = graph
         self.executable = _call("cudaGraphInstantiate", graph, 0)
+        _free_with(self, "cudaGraphExecDestroy", self.executable)
+        _free_with(self, "cudaGraphDestroy", graph)
 
 
 def _check(array: DeviceArray, host: np.ndarray) -> None:
@@ -161,9 +179,12 @@ def _check(array: DeviceArray, host: np.ndarray) -> None:
 
 
 def pinned(nbytes: int) -> np.ndarray:
-    """Page-locked host memory, uint8 [nbytes]; it is kept until the process ends."""
-    address = int(_call("cudaHostAlloc", nbytes, 0))
-    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), (nbytes,))
+    """Page-locked host memory, uint8 [nbytes], with whatever was in it."""
+    address = int(_call("cudaHostAlloc", max(nbytes, 1), 0))
+    memory = (ctypes.c_uint8 * nbytes).from_address(address)
+    # every view of it keeps `memory` alive
+    _free_with(memory, "cudaFreeHost", address)
+    return np.frombuffer(memoryview(memory), np.uint8)
 
 
 def download(array: DeviceArray) -> np.ndarray:

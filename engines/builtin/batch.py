@@ -1,16 +1,14 @@
 """One step's inputs as arrays: what the kernels read instead of requests and slices."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from detrec.config import SamplingParams
 from detrec.engines.base import Step
 from detrec.engines.builtin.blocks import BlockManager
-from detrec.engines.builtin.state import RequestState
-
-_INT32_MAX = np.iinfo(np.int32).max
+from detrec.engines.builtin.state import DRAW_DTYPE, RequestState, neutral
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,14 @@ def batch_of(step: Step, states: Mapping[str, RequestState], blocks: BlockManage
         block_tables[row, : len(table)] = table
     lengths = [part.stop - part.start for part in step.slices]
     row_seq = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    positions = np.concatenate([np.arange(part.start, part.stop, dtype=np.int64) for part in step.slices])
+    ends = np.cumsum(lengths)
+    first = np.array([part.start for part in step.slices], np.int64)
+    positions = np.arange(len(row_seq)) - np.repeat(ends - lengths - first, lengths)
+    tokens: list[int] = []
+    for part in step.slices:
+        tokens += states[part.request].tokens[part.start : part.stop]
     return Batch(
-        tokens=np.concatenate(
-            [
-                np.asarray(states[part.request].tokens[part.start : part.stop], np.int64)
-                for part in step.slices
-            ]
-        ),
+        tokens=np.array(tokens, np.int64),
         positions=positions,
         slots=block_tables[row_seq, positions // size].astype(np.int64) * size + positions % size,
         row_seq=row_seq,
@@ -87,31 +85,40 @@ class Draws:
     counter: np.ndarray
 
 
-def _neutral(params: SamplingParams) -> bool:
-    return (
-        params.repetition_penalty == 1.0
-        and params.presence_penalty == 0.0
-        and params.frequency_penalty == 0.0
-    )
+def _seen(state: RequestState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids seen so far, how often each in the output, and whether in the prompt."""
+    seen = np.unique(np.asarray(state.tokens, np.int32))
+    output = np.sort(np.asarray(state.output, np.int32))
+    counts = np.searchsorted(output, seen, "right") - np.searchsorted(output, seen, "left")
+    in_prompt = np.isin(seen, np.asarray(state.request.prompt, np.int32))
+    return seen, counts.astype(np.int32), in_prompt.astype(np.uint8)
+
+
+def _banned(state: RequestState, eos: Sequence[int]) -> list[int]:
+    """What may not be drawn before `min_tokens` tokens are."""
+    params = state.request.sampling
+    if state.generated >= params.min_tokens:
+        return []
+    return sorted({*(() if params.ignore_eos else eos), *params.stop_token_ids})
+
+
+_NONE = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8)
+
+
+@functools.lru_cache
+def _no_penalties(rows: int) -> Penalties:
+    none, whole = np.empty(0, np.int32), np.zeros(rows + 1, np.int64)
+    zero = np.zeros(rows, np.float32)
+    return Penalties(none, whole, none, np.empty(0, np.uint8), zero + 1, zero, zero, none, whole)
 
 
 def penalties_of(states: Sequence[RequestState], eos: Sequence[int]) -> Penalties:
     """What the requests' own histories do to their logits; a row that has no penalty lists no ids."""
-    ids: list[np.ndarray] = []
-    counts: list[np.ndarray] = []
-    prompts: list[np.ndarray] = []
-    bans: list[list[int]] = []
-    for state in states:
-        params = state.request.sampling
-        seen = (
-            np.unique(np.asarray(state.tokens, np.int32)) if not _neutral(params) else np.empty(0, np.int32)
-        )
-        output = np.asarray(state.output, np.int32)
-        ids.append(seen)
-        counts.append((output[None, :] == seen[:, None]).sum(axis=1, dtype=np.int32))
-        prompts.append(np.isin(seen, np.asarray(state.request.prompt, np.int32)).astype(np.uint8))
-        early = len(output) < params.min_tokens
-        bans.append(sorted({*(() if params.ignore_eos else eos), *params.stop_token_ids}) if early else [])
+    if all(state.plain for state in states):
+        return _no_penalties(len(states))
+    histories = [_NONE if neutral(state.request.sampling) else _seen(state) for state in states]
+    ids, counts, prompts = zip(*histories, strict=True)
+    bans = [_banned(state, eos) for state in states]
     chosen = [state.request.sampling for state in states]
     return Penalties(
         ids=np.concatenate(ids),
@@ -128,13 +135,6 @@ def penalties_of(states: Sequence[RequestState], eos: Sequence[int]) -> Penaltie
 
 def draws_of(states: Sequence[RequestState], positions: np.ndarray) -> Draws:
     """Noise is keyed by (seed, position): neither the batch nor the step number is in it."""
-    chosen = [state.request.sampling for state in states]
-    return Draws(
-        temperature=np.asarray([p.temperature for p in chosen], np.float32),
-        # no vocabulary is larger: past it, every k keeps all
-        top_k=np.asarray([min(p.top_k, _INT32_MAX) for p in chosen], np.int32),
-        top_p=np.asarray([p.top_p for p in chosen], np.float32),
-        min_p=np.asarray([p.min_p for p in chosen], np.float32),
-        seed=np.asarray([p.seed for p in chosen], np.uint64),
-        counter=positions.astype(np.uint64),
-    )
+    rows = np.array([state.draw for state in states], DRAW_DTYPE)
+    columns = {name: np.ascontiguousarray(rows[name]) for name in DRAW_DTYPE.names or ()}
+    return Draws(**columns, counter=positions.astype(np.uint64))

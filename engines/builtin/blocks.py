@@ -5,6 +5,7 @@ give the same tables. A call that cannot be granted changes nothing.
 """
 
 import hashlib
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
@@ -26,7 +27,8 @@ class BlockManager:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.prefix_caching = prefix_caching
-        self.tables: dict[str, list[int]] = {}
+        # int32 arrays, because a step's block tables are copied together from them
+        self.tables: dict[str, array[int]] = {}
         self._users = [0] * num_blocks
         # blocks nobody uses, the next to be taken first; those with a key can still be found by content
         self._idle: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
@@ -55,7 +57,7 @@ class BlockManager:
             return False
         for block in hits:
             self._use(block)
-        self.tables[request] = list(hits)
+        self.tables[request] = array("i", hits)
         self._chains[request] = [self._key_of[block] for block in hits]
         return self.grow(request, stop)
 
@@ -86,7 +88,7 @@ class BlockManager:
     def release(self, request: str) -> None:
         """Take all blocks of `request` back; the last positions are the first to be reused."""
         self._chains.pop(request, None)
-        for block in reversed(self.tables.pop(request, [])):
+        for block in reversed(self.tables.pop(request, array("i"))):
             self._users[block] -= 1
             if not self._users[block]:
                 self._idle[block] = None

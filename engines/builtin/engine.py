@@ -7,8 +7,6 @@ caller's choice of scheduler, Ops table and forced tokens.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from detrec.config import ServeConfig
 from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
 from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
@@ -130,7 +128,9 @@ class BuiltinEngine:
             probe.step(step, batch.tokens)
         drawn = [self.states[part.request] for part in step.slices if part.samples]
         rows = self._runner.run(batch, self._sampling(batch, drawn) if drawn else None)
-        samples = tuple(map(self._take, drawn, rows))
+        samples = tuple(
+            self._take(state, *record) for state, record in zip(drawn, rows.tolist(), strict=True)
+        )
         events = self._settle(step)
         if probe:
             probe.sampled(samples, events)
@@ -139,11 +139,13 @@ class BuiltinEngine:
     def _sampling(self, batch: Batch, drawn: Sequence[RequestState]) -> Sampling:
         return Sampling(penalties_of(drawn, self._eos), draws_of(drawn, batch.positions[batch.sample_rows]))
 
-    def _take(self, state: RequestState, row: np.void) -> Sample:
+    def _take(
+        self, state: RequestState, token: int, seed: int, counter: int, logprob: float, margin: float
+    ) -> Sample:
         """Append the sampled or the forced token, and see whether the request is done."""
-        token = taken = int(row["token"])
+        taken = token
         position = len(state.tokens) - 1
-        rest = None if self._forced is None else self._forced[state.request.id][len(state.output) :]
+        rest = None if self._forced is None else self._forced[state.request.id][state.generated :]
         # whoever follows a plan leaves a request its blocks: in a trace that broke off, it may have been
         # preempted after its last token and have begun anew
         ends = rest is not None and len(rest) <= 1 and not self._following
@@ -159,24 +161,24 @@ class BuiltinEngine:
             position=position,
             token=token,
             taken=taken,
-            logprob=float(row["logprob"]),
-            margin=float(row["margin"]),
-            seed=int(row["seed"]),
-            counter=int(row["counter"]),
+            logprob=logprob,
+            margin=margin,
+            seed=seed,
+            counter=counter,
             finish=state.finish,
         )
 
     def _finish(self, state: RequestState) -> str:
-        params, output = state.request.sampling, state.output
-        stops = {*(() if params.ignore_eos else self._eos), *params.stop_token_ids}
-        if len(output) >= params.min_tokens:
-            if output[-1] in stops:
+        params, generated = state.request.sampling, state.generated
+        if generated >= params.min_tokens:
+            last = state.tokens[-1]
+            if last in params.stop_token_ids or (last in self._eos and not params.ignore_eos):
                 return "stop"
             if params.stop:
-                text = self.decode(output)
+                text = self.decode(state.output)
                 if any(stop in text for stop in params.stop):
                     return "stop"
-        if len(output) >= params.max_tokens or len(state.tokens) >= self.config.engine.max_model_len:
+        if generated >= params.max_tokens or len(state.tokens) >= self.config.engine.max_model_len:
             return "length"
         return ""
 

@@ -42,11 +42,16 @@ class FollowingScheduler:
         return self._states[request]
 
     def _hit(self, state: RequestState, tokens: int, step: Step) -> None:
-        found = self._blocks.match(state.tokens)
-        if found < tokens or not self._blocks.admit(state.request.id, state.tokens, tokens, tokens):
+        found, size = self._blocks.match(state.tokens), self._blocks.block_size
+        # only whole blocks can be shared: the rest of a hit would be read without having been written
+        if (
+            found < tokens
+            or tokens % size
+            or not self._blocks.admit(state.request.id, state.tokens, tokens, tokens)
+        ):
             raise ReplayError(
                 f"step {step.index}: request {state.request.id}: recorded a prefix-cache hit of {tokens} "
-                f"tokens, here {found} are cached",
+                f"tokens, here {found} are cached, in blocks of {size}",
             )
         state.computed = tokens
 

@@ -42,7 +42,9 @@ class FcfsScheduler:
         decodes = [state for state in self._running if state.decoding]
         prefills = [state for state in self._running if not state.decoding]
         for state in decodes:
-            if state in self._running and plan.budget and self._make_room(state, 1, plan):
+            # whoever was preempted for an earlier one runs no more
+            preempted = plan.preempted and state not in self._running
+            if not preempted and plan.budget and self._make_room(state, 1, plan):
                 plan.add(state, 1, self._blocks)
         self._continue_prefills(prefills, plan)
         if not plan.preempted and not plan.deferred:

@@ -2,25 +2,67 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from detrec.config import SamplingParams
 from detrec.engines.base import Kind, Request, Slice
 
+DRAW_DTYPE = np.dtype(
+    [
+        ("temperature", np.float32),
+        ("top_k", np.int32),
+        ("top_p", np.float32),
+        ("min_p", np.float32),
+        ("seed", np.uint64),
+    ]
+)
+"""How a request's tokens are drawn."""
 
-@dataclass(slots=True)
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+def neutral(params: SamplingParams) -> bool:
+    """Whether no token is penalised."""
+    return (
+        params.repetition_penalty == 1.0
+        and params.presence_penalty == 0.0
+        and params.frequency_penalty == 0.0
+    )
+
+
+@dataclass(slots=True, eq=False)
 class RequestState:
-    """`tokens` are prompt and output so far; the KV of the first `computed` of them is in the cache."""
+    """`tokens` are prompt and output so far; the KV of the first `computed` of them is in the cache.
+
+    A state equals itself alone: a scheduler looks states up by the hundred at every step.
+    """
 
     request: Request
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     finish: str = ""
+    plain: bool = field(init=False)
+    """Whether the request's own history never changes its logits."""
+    draw: tuple[float, ...] = field(init=False)
+    """What its tokens are drawn with, a record of DRAW_DTYPE."""
 
     def __post_init__(self) -> None:
+        params = self.request.sampling
         self.tokens = self.tokens or list(self.request.prompt)
+        self.plain = neutral(params) and not params.min_tokens
+        # no vocabulary is larger than an int32: past it, every k keeps all
+        top_k = min(params.top_k, _INT32_MAX)
+        self.draw = params.temperature, top_k, params.top_p, params.min_p, params.seed or 0
 
     @property
     def output(self) -> list[int]:
         """The tokens generated so far."""
         return self.tokens[len(self.request.prompt) :]
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated so far."""
+        return len(self.tokens) - len(self.request.prompt)
 
     @property
     def remaining(self) -> int:
@@ -30,7 +72,8 @@ class RequestState:
     @property
     def decoding(self) -> bool:
         """Only the newest generated token is to be run."""
-        return self.remaining == 1 and len(self.tokens) > len(self.request.prompt)
+        known = len(self.tokens)
+        return known - self.computed == 1 and known > len(self.request.prompt)
 
     @property
     def priority(self) -> tuple[int, str]:

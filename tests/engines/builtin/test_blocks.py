@@ -16,7 +16,7 @@ def test_a_refused_request_changes_nothing():
     assert "a" not in blocks.tables
     assert blocks.admit("b", [1], 0, 1)
     assert not blocks.grow("b", 9)
-    assert blocks.tables["b"] == [0]
+    assert list(blocks.tables["b"]) == [0]
 
 
 def test_equal_prefixes_share_full_blocks():
