@@ -11,7 +11,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.workload import Kept, Times, config_of, engine_of, timed
+from benchmarks.workload import Kept, Times, config_of, engine_of, keep_weights, timed
 from detrec.recorder.device_probe import DeviceProbe
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.record import manifest
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--output", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    keep_weights()
     checkpoint = Kept(args.model)
     times: dict[str, list[Times]] = {name: [] for name, _, _ in VARIANTS}
     for _ in range(args.rounds + 1):

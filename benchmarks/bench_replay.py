@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Kept
+from benchmarks.workload import Kept, keep_weights
 from detrec.config import ServeConfig, serve_config
 from detrec.engines.base import Scheduler
 from detrec.engines.builtin.engine import BuiltinEngine
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--output", type=int, default=16)
     args = parser.parse_args()
+    keep_weights()
     with tempfile.TemporaryDirectory() as folder:
         table(args, Kept(args.model), Path(folder))
 

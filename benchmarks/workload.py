@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from detrec.config import ServeConfig, serve_config
+from detrec.config import EngineConfig, ServeConfig, serve_config
+from detrec.engines.builtin import gpu_runner
 from detrec.engines.builtin.engine import BuiltinEngine
+from detrec.engines.builtin.loading import Placement
+from detrec.engines.builtin.model import Decoder
 from detrec.engines.builtin.requests import resolve_requests
 from detrec.engines.builtin.weights import Checkpoint, open_checkpoint
 
@@ -66,6 +69,26 @@ def config_of(
             ],
         }
     )
+
+
+def keep_weights() -> None:
+    """From now on, engines of one shape of KV cache share one decoder: loading it is not what is timed."""
+    load = gpu_runner.load_decoder
+    kept: dict[tuple[object, ...], Decoder] = {}
+
+    def loaded(
+        checkpoint: Checkpoint,
+        engine: EngineConfig,
+        num_blocks: int,
+        place: Placement,
+        progress: object = None,
+    ) -> Decoder:
+        key = id(checkpoint), engine.dtype, engine.block_size, engine.max_model_len, num_blocks
+        if key not in kept:
+            kept[key] = load(checkpoint, engine, num_blocks, place)
+        return kept[key]
+
+    gpu_runner.load_decoder = loaded
 
 
 def engine_of(config: ServeConfig, checkpoint: Kept) -> BuiltinEngine:

@@ -34,9 +34,13 @@ class Device:
         """A copy of `values`; uint16 is taken as the bits of bfloat16."""
         kind = "bfloat16" if values.dtype == np.uint16 else values.dtype.name
         array = self.empty(values.shape, kind)
+        self.write(array, values)
+        return array
+
+    def write(self, array: DeviceArray, values: np.ndarray) -> None:
+        """Copy `values` to `array`, which is contiguous and of as many bytes."""
         # from memory that is not pinned: it has been read when this returns
         self.stream.copy_to_device(array, np.ascontiguousarray(values))
-        return array
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Memory of zeros."""

@@ -51,14 +51,6 @@ def whole(serve: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root serve.yaml, recorded."""
-    path = tmp_path_factory.mktemp("run") / "run.zarr"
-    assert detrec("record", "serve.yaml", "-o", path).code == 0
-    return path
-
-
 @pytest.fixture
 def ctrl_c_is_heard() -> Iterator[None]:
     """A shell that runs tests in the background has SIGINT ignored, by what they start too."""

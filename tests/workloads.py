@@ -51,7 +51,7 @@ def sampling(generator: random.Random) -> dict[str, Any]:
         params["seed"] = generator.choice([0, 1, generator.randrange(1 << 59)])
     if generator.random() < 0.3:
         params |= {"stop_token_ids": [generator.randrange(512) for _ in range(60)]}
-        params["min_tokens"] = generator.randint(0, 4)
+        params["min_tokens"] = generator.randint(0, min(4, params["max_tokens"]))
     return params
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from detrec.engines.builtin.cpu_ops import named
 from detrec.engines.builtin.gpu_inputs import DeviceBatch
 from detrec.engines.ops import Ops
+from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import add as adding
 from detrec.kernels.gpu import attention as attending
@@ -20,9 +21,10 @@ from detrec.kernels.gpu import softmax as normalising
 from detrec.kernels.workspace import DeviceWorkspace
 
 
-def gpu_ops(workspace: DeviceWorkspace, dtype: str, head_dim: int) -> Ops:
+def gpu_ops(device: Device, workspace: DeviceWorkspace, dtype: str, head_dim: int) -> Ops:
     """Kernels that allocate their outputs, of `dtype`, from `workspace`."""
     empty = workspace.empty
+    softmax_scratch = device.zeros(normalising.SCRATCH, "int64")
 
     @named(embedding_rows.KERNEL)
     def embedding(name: str, tokens: DeviceArray, table: DeviceArray) -> DeviceArray:
@@ -80,7 +82,7 @@ def gpu_ops(workspace: DeviceWorkspace, dtype: str, head_dim: int) -> Ops:
 
     @named(normalising.KERNEL)
     def log_softmax(name: str, x: DeviceArray) -> DeviceArray:
-        return normalising.log_softmax(x, empty(x.shape, "float32"))
+        return normalising.log_softmax(x, empty(x.shape, "float32"), softmax_scratch)
 
     @named(sampling.KERNEL)
     def sample(name: str, logprobs: DeviceArray, by: Any) -> DeviceArray:

@@ -20,8 +20,12 @@ class GpuPlacement:
 
     def matrix(self, parts: Sequence[np.ndarray], dtype: str) -> DeviceArray:
         """One weight [N, K] of `parts` stacked along N; float16 is rounded here."""
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self.vector(whole.astype(np.float16) if dtype == "float16" else whole)
+        rows = np.cumsum([0, *map(len, parts)]).tolist()
+        weight = self._device.empty((rows[-1], parts[0].shape[1]), dtype)
+        for part, start, stop in zip(parts, rows, rows[1:], strict=False):
+            stored = part.astype(np.float16) if dtype == "float16" else part
+            self._device.write(weight[start:stop], stored)
+        return weight
 
     def cache(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Zeros of `dtype`."""

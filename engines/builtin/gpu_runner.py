@@ -68,7 +68,7 @@ class GpuRunner:
         place = GpuPlacement(self.device)
         self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress)
         self._workspace = DeviceWorkspace(engine.framework, engine.device, self._step_bytes(*largest))
-        ops = gpu_ops(self._workspace, engine.dtype, self.decoder.config.head_dim)
+        ops = gpu_ops(self.device, self._workspace, engine.dtype, self.decoder.config.head_dim)
         if not engine.deterministic:
             about = self.device, self._workspace, engine.dtype, self.decoder.config.head_dim
             ops = gpu_vendor_ops(ops, *about)

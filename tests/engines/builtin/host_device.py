@@ -85,8 +85,11 @@ class HostDevice:
     def copy(self, values: np.ndarray) -> DeviceArray:
         kind = "bfloat16" if values.dtype == np.uint16 else values.dtype.name
         array = self.empty(values.shape, kind)
-        self.stream.copy_to_device(array, np.ascontiguousarray(values))
+        self.write(array, values)
         return array
+
+    def write(self, array: DeviceArray, values: np.ndarray) -> None:
+        self.stream.copy_to_device(array, np.ascontiguousarray(values))
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         array = self.empty(shape, dtype)
