@@ -49,7 +49,8 @@ def array(tensor: torch.Tensor) -> DeviceArray:
 
 
 def captured(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """A graph of `work`, run once before."""
+    """A graph of `work`, run once before, after all that was asked of the device."""
+    torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(stream), on_stream(stream.cuda_stream):

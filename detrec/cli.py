@@ -151,7 +151,11 @@ def replay(
 
 
 @app.command()
-def diff(a: Trace, b: Trace, as_json: Json = False) -> None:
+def diff(
+    a: Annotated[str, typer.Argument(help="A trace: a path or an fsspec URL.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="The trace to hold against it.", metavar="B")],
+    as_json: Json = False,
+) -> None:
     """Compare two traces: exit 0 identical, 1 diverged."""
     from detrec import report
     from detrec.progress import progress_bar
@@ -220,6 +224,12 @@ def doctor(
     raise typer.Exit(0 if facts["healthy"] and replayable else 2)
 
 
+def _helped() -> str:
+    """The command whose help is wanted: the one that was named, if there is one."""
+    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"
+
+
 _CTRL_C = 130
 """What typer makes of Ctrl-C."""
 
@@ -271,6 +281,6 @@ def main() -> None:
             traceback.print_exc()
         elif error.format_message():
             note(f"detrec: error: {error.format_message()}")
-            note("hint: detrec --help lists commands and options")
+            note(f"hint: {_helped()} --help lists what there is")
         code = 2
     sys.exit(code)

@@ -7,7 +7,7 @@ cannot be honoured is refused, and the nearest known key is named.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,10 @@ class ServeConfig:
 def load_config(
     path: str | Path, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
 ) -> ServeConfig:
-    """Read serve.yaml and apply `key=value` overrides; paths in it are relative to its folder.
+    """Read serve.yaml and apply `key=value` overrides.
+
+    The model and a file of requests are relative to its folder, as they belong to it; the output is relative
+    to where the command runs.
 
     Raises ConfigError for a missing file, malformed YAML, and all that `serve_config` refuses.
     """
@@ -158,6 +161,9 @@ def serve_config(
     """A checked ServeConfig from plain data. `environ` None means: no environment variable is looked at."""
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected a mapping of settings, got {type(data).__name__}")
+    astray = [f.name for f in fields(EngineConfig) if f.name in data]
+    if astray:
+        raise ConfigError(f"{where}: unknown key {astray[0]!r}", hint=f"did you mean engine.{astray[0]}?")
     known_keys(data, ServeConfig, where)
     require(data.get("model"), f"{where}: model", "missing", "for example model: builtin:qwen2-tiny")
     engine = dict(data.get("engine") or {})

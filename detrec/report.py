@@ -56,9 +56,9 @@ def to_text(comparison: Comparison, *, seconds: float) -> str:
 
 def _verdict(comparison: Comparison) -> str:
     counts, first = comparison.counts, comparison.first
-    size = f"{comparison.rows.matched:,} rows x {len(comparison.ops):,} ops"
     if comparison.verdict == "identical":
-        return f"identical: {size}, {counts.equal:,} fingerprints equal"
+        size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
+        return f"identical: {counts.equal:,} fingerprints of {size} are equal"
     if comparison.verdict == "incomplete":
         if not counts.compared:
             return "could not tell: no fingerprint is in both runs"

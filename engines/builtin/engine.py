@@ -120,6 +120,7 @@ class BuiltinEngine:
         self._runner.watch(probe, names)
         while (step := scheduler.next_step()) is not None:
             yield step, self._run_step(step, probe)
+        self._fault.end()
 
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         batch = batch_of(step, self.states, self.blocks)

@@ -45,6 +45,8 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
             raise ConfigError(
                 f"--fault {text}: {pair!r} is not a parameter", hint=f"parameters: {', '.join(kinds)}"
             )
+        if key in values:
+            raise ConfigError(f"--fault {text}: {key} is given twice", hint="a fault acts at one place")
         try:
             values[key] = kinds[key](value)
         except ValueError:

@@ -32,7 +32,7 @@ class Fault:
     A subclass overrides what it breaks: the Ops table, the rule that cuts prompts, or a recorded plan.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     summary: ClassVar[str]
     source: ClassVar[str]
     cause: ClassVar[str]
@@ -53,6 +53,11 @@ class Fault:
     def step(self, step: Step) -> None:
         """A forward pass begins."""
         self._now = step
+
+    def end(self) -> None:
+        """The run is over: a fault that never acted must not be taken for one that does no harm."""
+        if self.name and self.sighting is None:
+            self._notify(f"fault {self.name}: changed no bit in this run")
 
     def equip(self, ops: Ops) -> Ops:
         """The operations with this fault in them."""

@@ -137,3 +137,9 @@ def test_fastdeploys_variables_are_honoured():
         serve_config(MINIMAL, environ={"FD_DETERMINISTIC_SPLIT_KV_SIZE": "12"})
     with pytest.raises(ConfigError, match="expected a whole number, got 'yes'"):
         serve_config(MINIMAL, environ={"FD_DETERMINISTIC_MODE": "yes"})
+
+
+def test_an_engine_setting_without_its_engine_is_told_where_it_belongs():
+    with pytest.raises(ConfigError, match="unknown key 'max_num_seqs'") as refused:
+        serve_config({"model": "builtin:qwen2-tiny", "max_num_seqs": 1})
+    assert refused.value.hint == "did you mean engine.max_num_seqs?"

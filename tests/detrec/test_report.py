@@ -31,7 +31,7 @@ def diverged():
 
 def test_identical_in_text():
     assert to_text(compare(fake_trace(STEPS), fake_trace(STEPS)), seconds=0.5).splitlines() == [
-        "identical: 9 rows x 9 ops, 71 fingerprints equal",
+        "identical: 71 fingerprints of 9 rows and 9 ops are equal",
         "  cells      71 compared: 71 equal, 0 born, 0 inherited; 0 missing",
         "  tokens     equal",
         "  time       0.50 s",

@@ -87,3 +87,14 @@ def test_split_k_acts_on_every_matmul_of_every_layer():
     assert len(matmuls) == 4 * SeededCheckpoint("qwen2-tiny").config.num_layers + 1
     for op in matmuls:
         assert armed(f"split_k_by_batch:op={op}").op == op
+
+
+def test_a_parameter_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="step is given twice"):
+        arm("bitflip:step=1,step=9", OPS, print)
+
+
+def test_a_fault_that_never_acted_says_so():
+    told: list[str] = []
+    arm("bitflip:step=999", OPS, told.append).end()
+    assert told == ["fault bitflip: changed no bit in this run"]

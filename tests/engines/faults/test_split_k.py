@@ -38,7 +38,7 @@ def test_the_kernel_is_the_wrong_one_from_its_step_on_in_steps_of_fewer_rows_and
     assert assert_seen(run, "split_k_by_batch").step == 1
 
 
-def test_a_step_that_never_comes_changes_nothing_and_is_not_told():
+def test_a_step_that_never_comes_changes_nothing_and_is_told():
     run = broken("split_k_by_batch:step=99", REQUESTS, **ENGINE)
-    assert run.notices == []
+    assert run.notices == ["fault split_k_by_batch: changed no bit in this run"]
     assert run.first() is None

@@ -16,6 +16,7 @@ os.environ["TRITON_INTERPRET"] = "0"
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler import compile as build
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from detrec.kernels import launch as launching
 from detrec.kernels.device_array import DeviceArray
@@ -41,7 +42,9 @@ def _type(arg: Any) -> tuple[str, bool]:
     if isinstance(arg, DeviceArray):
         return "*" + _short(arg.dtype), arg.address % 16 == 0
     if hasattr(arg, "block_shape"):
-        return f"tensordesc<{_short(arg.base.dtype)}{list(arg.block_shape)}>", False
+        # Gluon's descriptors also say how shared memory is laid out
+        layout = f",{arg.layout!r}" if hasattr(arg, "layout") else ""
+        return f"tensordesc<{_short(arg.base.dtype)}{list(arg.block_shape)}{layout}>", False
     if isinstance(arg, bool):
         return "i1", False
     if isinstance(arg, int):
@@ -71,8 +74,9 @@ def compile_only(
         if key in _seen:
             continue
         _seen.add(key)
+        source = GluonASTSource if kernel.is_gluon() else ASTSource
         built = build(
-            ASTSource(kernel, signature, fixed, attrs),
+            source(kernel, signature, fixed, attrs),
             target=GPUTarget("cuda", architecture, 32),
             options=options,
         )

@@ -1,0 +1,17 @@
+"""Every variant of the float32 matmul of a GPU with TMA, and what an older GPU runs in its place."""
+
+from detrec.kernels.gpu import matmul_narrow
+from detrec.kernels.gpu.matmul_float32 import float32_rows, tile_of
+from detrec.kernels.gpu.matmul_narrow import narrow_rows
+from tests.kernels.gpu import ahead
+from tests.kernels.gpu.ahead import absent
+
+
+def launches() -> None:
+    matmul_narrow._shared_memory = lambda: 96 << 10
+    for rows in (8, 32, 64, 300, 4096):
+        arrays = [absent(shape, "float32") for shape in ((rows, 896), (4608, 896), (4608,), (rows, 4608))]
+        ahead.architectures = (90, 100)
+        float32_rows(*arrays, tile_of(rows, 4608))
+        ahead.architectures = (80,)
+        narrow_rows(*arrays)
