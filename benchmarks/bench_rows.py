@@ -59,7 +59,7 @@ def seconds(call: Callable[[], object], rounds: int) -> float:
 def copies() -> Iterator[Work]:
     source = noise(1, 2 * ELEMENTS)
     target = torch.empty_like(source)
-    yield "device copy, 512 MiB", 2 * source.nbytes, lambda: target.copy_(source)
+    yield "device copy, 1 GiB", 2 * source.nbytes, lambda: target.copy_(source)
 
 
 def fingerprints() -> Iterator[Work]:

@@ -13,6 +13,7 @@ from detrec.engines.builtin.loading import Placement
 from detrec.engines.builtin.model import Decoder
 from detrec.engines.builtin.requests import resolve_requests
 from detrec.engines.builtin.weights import Checkpoint, open_checkpoint
+from detrec.kernels import cuda
 
 
 class Kept:
@@ -98,10 +99,14 @@ def engine_of(config: ServeConfig, checkpoint: Kept) -> BuiltinEngine:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of a run: of its steps that prefill anything, of its steps of decodes alone, of all."""
+    """Seconds of a run: of its steps that prefill anything, of its steps of decodes alone, of all.
+
+    `waits` is how often the engine's thread waited for the device, a step.
+    """
 
     prefill: float
     decode: float
+    waits: float
 
     @property
     def whole(self) -> float:
@@ -112,12 +117,14 @@ class Times:
 def timed(steps: Any) -> Times:
     """Run all of `steps` as `Engine.run` gives them."""
     prefill = decode = 0.0
+    count, before = 0, cuda.waits()
     begin = time.perf_counter()
     for step, _ in steps:
+        count += 1
         now = time.perf_counter()
         if any(part.kind == "prefill" for part in step.slices):
             prefill += now - begin
         else:
             decode += now - begin
         begin = now
-    return Times(prefill, decode)
+    return Times(prefill, decode, (cuda.waits() - before) / count)
