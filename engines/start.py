@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request
+from detrec.engines.instrument import Instrument
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
@@ -15,6 +16,7 @@ def start_engine(
     requests: Sequence[Request] | None = None,
     forced: Mapping[str, Sequence[int]] | None = None,
     fault: str = "",
+    instruments: Sequence[Instrument] = (),
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Engine:
@@ -38,7 +40,9 @@ def start_engine(
         check_engine(config.engine, checkpoint.config)
         check_requests(config.engine, checkpoint.config, requests)
     armed = arm(fault, tuple(op_names(checkpoint.config)), notify) if fault else None
-    engine = BuiltinEngine(config, checkpoint, requests, forced=forced, fault=armed, progress=progress)
+    engine = BuiltinEngine(
+        config, checkpoint, requests, forced=forced, fault=armed, instruments=instruments, progress=progress
+    )
     if not compiled_before():
         notify("compiling kernels for this machine: half a minute, once")
     return engine

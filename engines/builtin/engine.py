@@ -19,6 +19,7 @@ from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.faults.base import Fault
+from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
 from detrec.errors import ConfigError
 from detrec.kernels.device import Device
@@ -29,7 +30,7 @@ class BuiltinEngine:
 
     `forced` gives, by request id, the tokens to go on with whatever is sampled; a request whose forced
     tokens are used up ends, unless a plan is followed, which says itself what runs. `fault` may break the
-    Ops table, the chunk rule or a recorded plan.
+    Ops table, the chunk rule or a recorded plan; `instruments` see its table, on a CPU.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class BuiltinEngine:
         *,
         forced: Mapping[str, Sequence[int]] | None = None,
         fault: Fault | None = None,
+        instruments: Sequence[Instrument] = (),
         progress: Progress | None = None,
     ) -> None:
         self.config = config
@@ -51,6 +53,7 @@ class BuiltinEngine:
         self._forced = forced
         self._following = False
         self._fault = fault or Fault(lambda text: None)
+        self._instruments = tuple(instruments)
         self.blocks = BlockManager(
             num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
         )
@@ -86,7 +89,7 @@ class BuiltinEngine:
         if engine.device == "cpu":
             from detrec.engines.builtin.cpu_runner import CpuRunner
 
-            return CpuRunner(*about, self._fault.equip, progress)
+            return CpuRunner(*about, self._equip, progress)
         if type(self._fault) is not Fault:
             raise ConfigError(
                 f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
@@ -99,6 +102,12 @@ class BuiltinEngine:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
         return self._checkpoint.tokenizer().decode(list(tokens))
+
+    def _equip(self, ops: Ops) -> Ops:
+        ops = self._fault.equip(ops)
+        for instrument in self._instruments:
+            ops = instrument.equip(ops)
+        return ops
 
     def own_scheduler(self) -> FcfsScheduler:
         """First come, first served, over all requests."""
@@ -125,6 +134,8 @@ class BuiltinEngine:
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         batch = batch_of(step, self.states, self.blocks)
         self._fault.step(step)
+        for instrument in self._instruments:
+            instrument.step(step)
         if probe:
             probe.step(step, batch.tokens)
         drawn = [self.states[part.request] for part in step.slices if part.samples]

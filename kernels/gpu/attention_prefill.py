@@ -18,7 +18,7 @@ from detrec.kernels.launch import INTERPRETED, cdiv, launch, tl, triton
 TILE_LINES = 128
 """Lines of a tile at most; a line is a pair of a row and one of the heads that share one of KV."""
 
-SPECIALISED = False
+SPECIALISED = True
 """Whether a Hopper GPU runs `attention_hopper.py` instead, for heads of 64 to 128; no bit depends on it."""
 
 NUM_WARPS = 8
