@@ -20,7 +20,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`cause` is one of CLASSES; `rule` names the rule that gave it; every claim of `summary` is in `evidence`."""
+    """`cause` is one of CLASSES, `rule` what gave it; every claim of `summary` is in `evidence`."""
 
     cause: str
     rule: str

@@ -60,8 +60,8 @@ class Difference:
 
     `elements` of `size` differ, in `rows` rows; `max_ulp` is the largest distance in units of the last place
     of the dtype; `flipped_bits` is how many bits differ in all; `pattern` says where in the row they lie
-    ("every column", "columns 64 to 127", "head 3", "one element"); `finite` is False where either holds NaN or
-    infinity.
+    ("every column", "columns 64 to 127", "head 3", "one element"); `finite` is False where either holds NaN
+    or infinity.
     """
 
     elements: int
@@ -89,7 +89,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How the first divergent row was drawn: seeds and counters of both runs, and whether logprobs are equal."""
+    """How the first divergent row was drawn: seeds and counters of both runs, whether logprobs are equal."""
 
     recorded_seed: int
     replayed_seed: int
@@ -100,7 +100,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor of the model whose bits are not the recorded ones; `element` and `bit` where only one differs."""
+    """A tensor of the model whose bits are not the recorded ones; `element`, `bit` where only one differs."""
 
     name: str
     elements: int | None = None
