@@ -160,6 +160,10 @@ class GraphProbe(Probe, Protocol):
         """The step that has begun is run by that graph: its ops are those reported at the capture."""
         ...
 
+    def meanwhile(self) -> None:
+        """The step's work has been given to the GPU, and its results are not needed yet: a time to work."""
+        ...
+
 
 class Engine(Protocol):
     """What `record` and `replay` need of an engine."""

@@ -155,6 +155,13 @@ class Event:
         """Set the mark behind the work queued so far."""
         _call("cudaEventRecord", self.raw, stream._stream)
 
+    def done(self) -> bool:
+        """Whether the work before the mark is done; nobody waits."""
+        status = int(_runtime().cudaEventQuery(self.raw)[0])
+        if status and status != int(_runtime().cudaError_t.cudaErrorNotReady):
+            _call("cudaEventSynchronize", self.raw)
+        return not status
+
     def wait(self) -> None:
         """The host waits until the work before the mark is done."""
         _count_wait()

@@ -1,6 +1,7 @@
 """Steps on a GPU: decodes as CUDA graphs, everything else launch by launch.
 
-A step costs one copy to the device, one copy back, and one wait for the latter; watching it adds none.
+A step costs one copy to the device, one copy back, and one wait for the latter; watching it adds none, and
+what the watcher has to write it writes before that wait.
 """
 
 from collections.abc import Collection
@@ -105,6 +106,8 @@ class GpuRunner:
         if drawn is not None:
             stream.copy_to_host(self._results[:samples].view(np.int64), drawn[:samples].reshape(4 * samples))
         self._done.record(stream)
+        if self._probe is not None:
+            self._probe.meanwhile()
         self._done.wait()
         return self._results[:samples].copy()
 

@@ -67,6 +67,9 @@ class HostEvent:
     def record(self, stream: Any) -> None:
         pass
 
+    def done(self) -> bool:
+        return True
+
     def wait(self) -> None:
         cuda._count_wait()
 
