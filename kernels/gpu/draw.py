@@ -4,16 +4,13 @@ All is elementwise, or of integers, so that no order of lanes, chunks or program
 *pair* is its order key above its id: pairs are distinct, and sorted they are the order in which cuts keep.
 """
 
-from detrec.kernels.gpu.portable import exp32, log32
+from detrec.kernels.gpu.portable import GOLDEN, exp32, log32, mix64
 from detrec.kernels.launch import tl, triton
 
 MAX_VOCABULARY = 1 << 20
 
 ID_BITS = tl.constexpr(20)
 IDS = tl.constexpr((1 << 20) - 1)
-GOLDEN = tl.constexpr(0x9E3779B97F4A7C15)
-MIX_1 = tl.constexpr(0xBF58476D1CE4E5B9)
-MIX_2 = tl.constexpr(0x94D049BB133111EB)
 TINY = tl.constexpr(2.0**-32)
 TWO_32 = tl.constexpr(2.0**32)
 INV_23 = tl.constexpr(2.0**-23)
@@ -26,23 +23,15 @@ INFINITY = tl.constexpr(0x00800000 << 20)
 
 
 @triton.jit
-def mix(z):
-    """SplitMix64's finaliser."""
-    z = (z ^ (z >> 30)) * MIX_1
-    z = (z ^ (z >> 27)) * MIX_2
-    return z ^ (z >> 31)
-
-
-@triton.jit
 def noise_key(seed, counter):
     """The generator's state for one draw."""
-    return mix(mix(seed + GOLDEN) + counter * GOLDEN + GOLDEN)
+    return mix64(mix64(seed + GOLDEN) + counter * GOLDEN + GOLDEN)
 
 
 @triton.jit
 def gumbel(key, token):
     """The noise of a token: -log(-log(u)), u from the generator's output number token + 1."""
-    n = mix(key + (token + 1).to(tl.uint64) * GOLDEN) >> 41
+    n = mix64(key + (token + 1).to(tl.uint64) * GOLDEN) >> 41
     return -log32(-log32((n.to(tl.int32).to(tl.float32) + 0.5) * INV_23))
 
 

@@ -1,6 +1,6 @@
 """A 64-bit fingerprint of every row, the one of `kernels/cpu/fingerprint.py`, whatever dtype or device.
 
-h(row) = sum over i of mix((word[i] ^ salt) + (i + 1) * GAMMA) mod 2^64, over the row's bytes as little-endian
+h(row) = sum over i of mix64((word[i] ^ salt) + (i + 1) * GOLDEN) mod 2^64, over the row as little-endian
 64-bit words. Integer sums are exact in any order, so no constant of this file can move a bit.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from math import gcd
 
 from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.portable import GOLDEN, mix64
 from detrec.kernels.launch import cdiv, launch, tl, triton
 
 KERNEL = "gpu.fingerprint splitmix64 sum"
@@ -28,25 +29,15 @@ MANY_WARP_WORDS = 128
 FEW_ROWS = 16
 """Up to so many rows, 16 warps share one in `fingerprints`, then 8."""
 
-GAMMA = tl.constexpr(0x9E3779B97F4A7C15)
-MIX1 = tl.constexpr(0xBF58476D1CE4E5B9)
-MIX2 = tl.constexpr(0x94D049BB133111EB)
 ALL = tl.constexpr(0xFFFFFFFFFFFFFFFF)
-
-
-@triton.jit
-def _mix(x):
-    x = (x ^ (x >> 30)) * MIX1
-    x = (x ^ (x >> 27)) * MIX2
-    return x ^ (x >> 31)
 
 
 @triton.jit
 def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
     """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word."""
-    salt = _mix(code_and_width.to(tl.uint64))
+    salt = mix64(code_and_width.to(tl.uint64))
     word = tl.arange(0, WORDS)[None, :]
-    step = (word + 1).to(tl.uint64) * GAMMA
+    step = (word + 1).to(tl.uint64) * GOLDEN
     total = tl.zeros((ROWS, WORDS), tl.uint64)
     for start in range(0, n_units, WORDS * PARTS):
         unit = start + word * PARTS
@@ -55,8 +46,8 @@ def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.co
         for part in tl.static_range(1, PARTS):
             more = tl.load(ptrs + unit + part, mask=there & (unit + part < n_units), other=0)
             bits |= more.to(tl.uint64) << (part * (64 // PARTS))
-        total += tl.where(mask, _mix((bits ^ salt) + step), 0)
-        step += (WORDS * GAMMA) & ALL
+        total += tl.where(mask, mix64((bits ^ salt) + step), 0)
+        step += (WORDS * GOLDEN) & ALL
     hashed = tl.sum(total, axis=1)
     # 0 is no row's
     return tl.where(hashed == 0, 1, hashed)

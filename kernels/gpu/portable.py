@@ -37,6 +37,19 @@ def lanes_of(columns: int) -> int:
     return min(MAX_LANES, triton.next_power_of_2(columns))
 
 
+GOLDEN = tl.constexpr(0x9E3779B97F4A7C15)
+MIX1 = tl.constexpr(0xBF58476D1CE4E5B9)
+MIX2 = tl.constexpr(0x94D049BB133111EB)
+
+
+@triton.jit
+def mix64(z):
+    """SplitMix64's finaliser, of uint64 (Steele, Lea and Flood, 2014)."""
+    z = (z ^ (z >> 30)) * MIX1
+    z = (z ^ (z >> 27)) * MIX2
+    return z ^ (z >> 31)
+
+
 @triton.jit
 def exp32(x):
     """e^x within 1 ulp; 0 where that is less than the smallest normal number. NaN stays NaN."""

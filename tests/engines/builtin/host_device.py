@@ -14,6 +14,7 @@ import pytest
 from triton.runtime.interpreter import InterpretedFunction
 
 from detrec.kernels import arrays, cuda
+from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 
 
@@ -74,29 +75,15 @@ class HostEvent:
         cuda._count_wait()
 
 
-class HostDevice:
-    """What `Device` does, in memory that is full of 0xFF: what is read before it was written shows."""
+class HostDevice(Device):
+    """A Device whose memory is the host's and full of 0xFF: what is read before it was written shows."""
 
     def __init__(self, framework: str, name: str) -> None:
-        self.framework, self.name, self.index, self.stream = framework, "cpu", 0, HostStream()
+        self.framework, self.name, self.index, self.stream = framework, "cpu", 0, HostStream()  # type: ignore[assignment]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         array = arrays.device_empty(self.framework, shape, dtype, "cpu")
         ctypes.memset(array.address, 0xFF, array.nbytes)
-        return array
-
-    def copy(self, values: np.ndarray) -> DeviceArray:
-        kind = "bfloat16" if values.dtype == np.uint16 else values.dtype.name
-        array = self.empty(values.shape, kind)
-        self.write(array, values)
-        return array
-
-    def write(self, array: DeviceArray, values: np.ndarray) -> None:
-        self.stream.copy_to_device(array, np.ascontiguousarray(values))
-
-    def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
-        array = self.empty(shape, dtype)
-        self.stream.fill_zero(array)
         return array
 
 
