@@ -43,6 +43,11 @@ def start_engine(
     engine = BuiltinEngine(
         config, checkpoint, requests, forced=forced, fault=armed, instruments=instruments, progress=progress
     )
-    if not compiled_before():
+    if engine.device is not None:
+        from detrec.kernels.launch import compiled_before as compiled_for_gpu
+
+        if not compiled_for_gpu():
+            notify("compiling kernels for this GPU as they are first used: half a minute, once")
+    elif not compiled_before():
         notify("compiling kernels for this machine: half a minute, once")
     return engine

@@ -10,6 +10,7 @@ and called directly.
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import triton
@@ -38,6 +39,11 @@ def on_stream(stream: int) -> Iterator[None]:
         yield
     finally:
         _stream = before
+
+
+def compiled_before() -> bool:
+    """Whether Triton's cache holds anything: kernels that it has compiled for whatever GPU."""
+    return next(Path(knobs.cache.dir).glob("*/*.cubin"), None) is not None
 
 
 def _kind(arg: Any) -> Any:

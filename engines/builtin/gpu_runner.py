@@ -93,6 +93,10 @@ class GpuRunner:
         # they report to whoever watched when they were captured
         self._graphs.clear()
 
+    def reserve(self, rows: int, samples: int) -> None:
+        """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
+        self._workspace.begin(self._step_bytes(rows, samples))
+
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]. Waits once, for the samples."""
         stream, samples = self.device.stream, len(batch.sample_rows)
@@ -128,7 +132,7 @@ class GpuRunner:
         blocks = -(-self._engine.max_model_len // self._engine.block_size)
         batch, sampling = padded_batch(batch, rows, blocks), padded_sampling(sampling, rows)
         captured = self._graphs.get(rows)
-        if captured is None:
+        if captured is None or len(sampling.penalties.ban_ids) > captured.room["ban_ids"]:
             captured = self._graphs[rows] = self._capture(rows, batch, sampling)
         else:
             plan = plan_decode(rows, self._engine.max_model_len)
@@ -143,9 +147,8 @@ class GpuRunner:
         plan = plan_decode(rows, self._engine.max_model_len)
         # a penalised row lists every token it has seen, a ban those that would end it
         room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * self._engine.max_model_len)
-        room["ban_ids"] = (
-            rows * self.decoder.config.vocab_size if len(sampling.penalties.ban_ids) else rows * 64
-        )
+        # more bans than this are rare enough for another capture
+        room["ban_ids"] = max(8 * rows, 2 * len(sampling.penalties.ban_ids))
         inputs = Inputs(self.device)
         scratch = self.device.empty((max(self._scratch_bytes(plan), 1),), "uint8")
         twins = inputs.send(arrays_of(batch, plan, sampling), room)

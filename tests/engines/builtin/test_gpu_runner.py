@@ -104,6 +104,22 @@ def test_the_cpu_engine_says_the_same(recorded):
     assert {"config.engine.device", "engine.device.kind", "engine.device.name"} <= keys
 
 
+def test_more_bans_than_a_graph_has_room_for(nano, tmp_path):
+    # alone at first, then beside one whose bans are more than a graph of one row expects, then that one alone
+    bans = {"min_tokens": 6, "max_tokens": 6, "stop_token_ids": list(range(40)), "temperature": 0}
+    requests = [
+        {"prompt_token_ids": [1, 2], "sampling": {"temperature": 0, "max_tokens": 4}},
+        {"prompt_token_ids": [3, 4], "arrival": 2, "sampling": bans},
+    ]
+    settings = {"device": "gpu", "max_model_len": 32, "max_num_seqs": 4, "block_size": 4}
+    data = {"model": "builtin:nano", "engine": settings, "requests": requests}
+    with host_gpu():
+        on_gpu = record(serve_config(data), str(tmp_path / "gpu.zarr"))
+    settings["device"] = "cpu"
+    assert on_gpu.outputs == record(serve_config(data), str(tmp_path / "cpu.zarr")).outputs
+    assert not set(on_gpu.outputs["r1"]) & set(range(40))
+
+
 @pytest.mark.parametrize(("rows", "expected"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 16), (64, 64), (65, 72)])
 def test_a_graph_has_room_for_its_rows(rows, expected):
     assert graph_rows(rows) == expected
