@@ -4,6 +4,7 @@ Lifetime: an array is valid until `nbytes` bytes have been taken after it; then 
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,16 +19,16 @@ ALIGNMENT = 64
 _TURNS = 3
 
 
-class _Ring:
+class _Ring(ABC):
     """Which bytes are given out next, of memory that `_own` gets from somewhere."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = 0
         self._allocate(nbytes)
 
+    @abstractmethod
     def _own(self, nbytes: int) -> int:
         """Replace the memory by `nbytes` of other memory; gives its address."""
-        raise NotImplementedError
 
     def _allocate(self, nbytes: int) -> None:
         if nbytes <= 0:
