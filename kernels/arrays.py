@@ -130,9 +130,27 @@ def serve_triton(framework: str) -> None:
         module.enable_compat(scope={"triton"})
 
 
+def expect_gpu(framework: str) -> None:
+    """Raise EngineError unless the framework that is installed can own a GPU's memory."""
+    module = framework_module(framework)
+    if not (module.cuda.is_available() if framework == "torch" else module.is_compiled_with_cuda()):
+        raise EngineError(
+            f"engine.framework: {framework} {module.__version__} has no CUDA, which engine.device: gpu needs",
+            hint=f"install a build of {framework} for CUDA, or name the other framework: torch or paddle",
+        )
+
+
 def device_empty(framework: str, shape: tuple[int, ...], dtype: str, device: str) -> DeviceArray:
     """Memory of the framework's on `device`, "gpu" or "gpu:1", with whatever was in it."""
-    tensor = empty(framework, (max(math.prod(shape) * ITEMSIZE[dtype], 1),), "uint8", device)
+    nbytes = max(math.prod(shape) * ITEMSIZE[dtype], 1)
+    try:
+        tensor = empty(framework, (nbytes,), "uint8", device)
+    except (RuntimeError, MemoryError, SystemError) as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EngineError(
+            f"{framework} cannot give {nbytes / 2**30:.2f} GiB on {device}: {why}",
+            hint="lower engine.num_gpu_blocks_override or engine.max_num_seqs, or take a smaller model",
+        ) from error
     return DeviceArray(data_ptr(tensor), dtype, shape, (), tensor)
 
 

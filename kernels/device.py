@@ -21,6 +21,7 @@ class Device:
                 f"engine.device: {name}: this machine has {found} CUDA devices that can be used",
                 hint="--set engine.device=cpu runs on the CPU; detrec doctor says what is missing for a GPU",
             )
+        arrays.expect_gpu(framework)
         cuda.set_device(index)
         arrays.serve_triton(framework)
         self.framework, self.name, self.index = framework, name, index

@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import triton
-import triton.language as tl
-from triton import knobs
-
+from detrec.errors import EngineError
 from detrec.kernels.device_array import DeviceArray
+
+try:
+    import triton
+    import triton.language as tl
+    from triton import knobs
+except ImportError as error:
+    raise EngineError(f"Triton cannot be imported: {error}", hint="pip install 'detrec[gpu]'") from error
 
 __all__ = ["INTERPRETED", "cdiv", "launch", "on_stream", "tl", "triton"]
 

@@ -198,9 +198,10 @@ class DeviceProbe:
             self._write_oldest()
 
     def _write_oldest(self) -> None:
+        if not self._arrived[0].slot.event.done():
+            self._arrived[0].slot.event.wait()
+        # after the wait: Ctrl-C, which comes there if anywhere, must not lose the step
         arrived = self._arrived.popleft()
-        if not arrived.slot.event.done():
-            arrived.slot.event.wait()
         self._put(arrived)
         self._free.append(arrived.slot)
 

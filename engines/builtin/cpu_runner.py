@@ -46,6 +46,10 @@ class CpuRunner:
         """From the next batch on, tell `probe` of the ops in `names`."""
         self._watched = watched(self.ops, probe, names) if probe and names else self.ops
 
+    def reserve(self, rows: int, samples: int) -> None:
+        """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
+        self._workspace.begin(self._step_bytes(rows, samples))
+
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]."""
         ops = self._watched

@@ -90,7 +90,7 @@ def arrays_of(batch: Batch, plan: AttentionPlan, sampling: Sampling | None) -> d
     if sampling is not None:
         arrays |= {field.name: getattr(sampling.draws, field.name) for field in fields(Draws)}
         penalties = {field.name: getattr(sampling.penalties, field.name) for field in fields(Penalties)}
-        lists = {name: penalties.pop(name) for name in ("ids", "output_counts", "in_prompt", "ban_ids")}
+        lists = {name: penalties.pop(name) for name in ("ban_ids", "ids", "output_counts", "in_prompt")}
         arrays |= penalties | lists
     return arrays
 

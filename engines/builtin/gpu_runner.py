@@ -5,7 +5,7 @@ what the watcher has to write it writes before that wait.
 """
 
 from collections.abc import Collection
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from detrec.engines.builtin.loading import Progress, load_decoder
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.ops import watched
+from detrec.errors import EngineError
 from detrec.kernels import cuda
 from detrec.kernels.cpu.sample import SAMPLE_DTYPE
 from detrec.kernels.device import Device
@@ -81,6 +82,7 @@ class GpuRunner:
         self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * max(largest[1], 1)).view(SAMPLE_DTYPE)
         self._done = cuda.Event()
         self._graphs: dict[int, _Captured] = {}
+        self._seen: set[int] = set()
 
     def manifest(self) -> dict[str, str]:
         """The GPU, its driver and its runtime."""
@@ -92,6 +94,7 @@ class GpuRunner:
         self._watched = watched(self.ops, probe, names) if probe and names else self.ops
         # they report to whoever watched when they were captured
         self._graphs.clear()
+        self._seen.clear()
 
     def reserve(self, rows: int, samples: int) -> None:
         """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
@@ -104,7 +107,7 @@ class GpuRunner:
             self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * samples).view(SAMPLE_DTYPE)
         with on_stream(stream.handle):
             if self._engine.use_cudagraph and sampling is not None and len(batch.tokens) == samples:
-                drawn: DeviceArray | None = self._run_graph(batch, sampling)
+                drawn: DeviceArray | None = self._run_decodes(batch, sampling)
             else:
                 drawn = self._run_eagerly(batch, sampling)
         if drawn is not None:
@@ -127,8 +130,20 @@ class GpuRunner:
         twins = self._inputs.send(arrays_of(batch, plan, sampling))
         return self._forward(twins, device_batch(twins, plan, self._scratch, whole), sampling is not None)
 
-    def _run_graph(self, batch: Batch, sampling: Sampling) -> DeviceArray:
-        rows = graph_rows(len(batch.tokens))
+    def _run_decodes(self, batch: Batch, sampling: Sampling) -> DeviceArray | None:
+        """By a graph that fits: one that is there and not twice too large, else one of its own.
+
+        To capture takes as long as several steps, so a number of rows that comes once is run as it is.
+        """
+        count = len(batch.tokens)
+        own = graph_rows(count)
+        fitting = [rows for rows in self._graphs if count <= rows <= 2 * own]
+        if not fitting and own not in self._seen:
+            self._seen.add(own)
+            return self._run_eagerly(batch, sampling)
+        return self._run_graph(min(fitting, default=own), batch, sampling)
+
+    def _run_graph(self, rows: int, batch: Batch, sampling: Sampling) -> DeviceArray:
         blocks = -(-self._engine.max_model_len // self._engine.block_size)
         batch, sampling = padded_batch(batch, rows, blocks), padded_sampling(sampling, rows)
         captured = self._graphs.get(rows)
@@ -160,10 +175,19 @@ class GpuRunner:
             assert drawn is not None
             return drawn
 
+        if self._probe is not None and rows in self._graphs:
+            # captured anew: its fingerprints of the step before may still be on their way to the host
+            self._probe.replaying(rows)
         # run once as it is: kernels are compiled at their first launch, which must not be captured
         forward()
         stream.begin_capture()
-        samples = forward()
+        try:
+            samples = forward()
+        except BaseException:
+            # a capture that stays open would refuse whatever is asked of the GPU next
+            with suppress(EngineError):
+                stream.end_capture()
+            raise
         return _Captured(stream.end_capture(), inputs, room, samples, scratch)
 
     def _forward(self, twins: dict[str, DeviceArray], batch: DeviceBatch, draws: bool) -> DeviceArray | None:

@@ -38,6 +38,10 @@ class Runner(Protocol):
         """From the next batch on, tell `probe` of the ops in `names`."""
         ...
 
+    def reserve(self, rows: int, samples: int) -> None:
+        """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
+        ...
+
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S], a record a row that samples. `sampling` is None where S is 0."""
         ...

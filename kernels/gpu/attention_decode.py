@@ -107,7 +107,7 @@ def attend_singles(
     positions: DeviceArray, singles: DeviceArray, max_len: int, scale: float, out: DeviceArray,
     scratch: DeviceArray, head_dim: int,
 ) -> None:  # fmt: skip
-    """The first row of each of `singles`, int32 [S, 4]; none sees `max_len` positions or more."""
+    """The first row of each of `singles`, int32 [S, 4]; none sees more than `max_len` positions."""
     kv_heads, heads = cache.shape[3] // head_dim, q.shape[1] // head_dim
     group, parts, block_d = heads // kv_heads, cdiv(max_len, PARTITION), triton.next_power_of_2(head_dim)
     size = len(singles) * parts * heads

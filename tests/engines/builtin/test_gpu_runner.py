@@ -16,11 +16,11 @@ pytest.importorskip("paddle")
 
 # three requests that decode together, so that a graph of four rows has one of padding
 REQUESTS = [
-    {"prompt_token_ids": [1, 2, 3, 4, 5], "sampling": {"temperature": 0, "max_tokens": 3}},
-    {"prompt_token_ids": [9, 8, 7], "sampling": {"temperature": 0.8, "top_p": 0.9, "max_tokens": 4}},
+    {"prompt_token_ids": [1, 2, 3, 4, 5], "sampling": {"temperature": 0, "max_tokens": 4}},
+    {"prompt_token_ids": [9, 8, 7], "sampling": {"temperature": 0.8, "top_p": 0.9, "max_tokens": 6}},
     {
         "prompt_token_ids": [5, 5, 6],
-        "sampling": {"temperature": 0.7, "repetition_penalty": 1.3, "max_tokens": 3, "min_tokens": 2},
+        "sampling": {"temperature": 0.7, "repetition_penalty": 1.3, "max_tokens": 4, "min_tokens": 2},
     },
 ]
 
@@ -51,9 +51,10 @@ def recorded(nano, tmp_path_factory):
 
 def test_decodes_run_as_graphs_with_padding(recorded):
     trace, _ = recorded
-    assert trace.column("steps/graph_bucket").tolist() == [0, 4, 4, 1]
-    assert trace.column("steps/padded_rows").tolist() == [11, 4, 4, 1]
-    assert np.diff([*trace.column("steps/row_start").tolist(), trace.n_rows]).tolist() == [11, 3, 3, 1]
+    # three rows are new at first, and worth a graph from their second step on; so is one row
+    assert trace.column("steps/graph_bucket").tolist() == [0, 0, 4, 4, 0, 1]
+    assert trace.column("steps/padded_rows").tolist() == [11, 3, 4, 4, 1, 1]
+    assert np.diff([*trace.column("steps/row_start").tolist(), trace.n_rows]).tolist() == [11, 3, 3, 3, 1, 1]
 
 
 def test_a_recorded_step_waits_once(recorded):
@@ -108,8 +109,8 @@ def test_more_bans_than_a_graph_has_room_for(nano, tmp_path):
     # alone at first, then beside one whose bans are more than a graph of one row expects, then that one alone
     bans = {"min_tokens": 6, "max_tokens": 6, "stop_token_ids": list(range(40)), "temperature": 0}
     requests = [
-        {"prompt_token_ids": [1, 2], "sampling": {"temperature": 0, "max_tokens": 4}},
-        {"prompt_token_ids": [3, 4], "arrival": 2, "sampling": bans},
+        {"prompt_token_ids": [1, 2], "sampling": {"temperature": 0, "max_tokens": 6}},
+        {"prompt_token_ids": [3, 4], "arrival": 4, "sampling": bans},
     ]
     settings = {"device": "gpu", "max_model_len": 32, "max_num_seqs": 4, "block_size": 4}
     data = {"model": "builtin:nano", "engine": settings, "requests": requests}
