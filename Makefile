@@ -1,6 +1,7 @@
 # make demo   install into .venv, record serve.yaml, replay it, replay it with a fault
 # make test   lint, types, tests: what CI runs
 # make check  lint and types alone
+# make faults every fault at several places of several workloads: found exactly, and its class right?
 # make gpu    the tests that need a GPU
 # make bench  the tables of benchmarks/RESULTS.md, for this machine
 # make model  fetch SmolLM2-135M-Instruct and run the tests that need it
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 DEMO := .demo/run.zarr
 SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test check gpu bench model
+.PHONY: demo test check faults gpu bench model
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +34,9 @@ check: $(VENV)/.ready
 
 test: check
 	$(BIN)/pytest -q -n auto
+
+faults: $(VENV)/.ready
+	$(BIN)/python -m detrec.suite
 
 gpu: $(VENV)/.ready
 	$(BIN)/pytest -q -m gpu

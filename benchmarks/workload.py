@@ -31,6 +31,10 @@ class Kept:
             self._tensors[key] = self._checkpoint.tensor(name, dtype)
         return self._tensors[key]
 
+    def stored(self, name: str) -> np.ndarray | None:
+        """The checkpoint's."""
+        return self._checkpoint.stored(name)
+
     def digest(self) -> str:
         """The checkpoint's."""
         return self._checkpoint.digest()

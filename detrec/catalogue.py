@@ -1,35 +1,45 @@
-"""What `detrec faults` prints."""
+"""What `detrec faults` prints: every reported cause, and whether it can be injected here."""
 
 from typing import Any
 
 
 def faults() -> list[dict[str, Any]]:
-    """Every fault that can be injected: name, class of cause, meaning, parameters, where it was reported."""
-    from detrec.engines.faults import FAULTS
+    """What can be injected, then what cannot.
 
-    rows = []
-    for fault in FAULTS.values():
-        defaults = fault.__init__.__kwdefaults__ or {}
-        rows.append(
-            {
-                "name": fault.name,
-                "class": fault.cause,
-                "summary": fault.summary,
-                "parameters": {key: defaults[key] for key in defaults},
-                "source": fault.source,
-            }
-        )
-    return rows
+    Each: name; `cases`, its numbers in the list of reported causes; class; summary; parameters with their
+    defaults; source, where it was reported; `expects`, the verdict that a replay must give; `needs`, what an
+    engine lacks to show it, or None.
+    """
+    from detrec.engines.faults import FAULTS
+    from detrec.engines.faults.needed import NEEDED
+
+    rows = [_row(fault, dict(fault.__init__.__kwdefaults__ or {}), None) for fault in FAULTS.values()]
+    return rows + [_row(each, {}, each.needs) for each in NEEDED.values()]
+
+
+def _row(cause: Any, parameters: dict[str, Any], needs: str | None) -> dict[str, Any]:
+    return {
+        "name": cause.name,
+        "cases": list(cause.number),
+        "class": cause.cause,
+        "summary": cause.summary,
+        "parameters": parameters,
+        "source": cause.source,
+        "expects": cause.expects,
+        "needs": needs,
+    }
 
 
 def to_text(rows: list[dict[str, Any]]) -> str:
-    """One block a fault."""
+    """One block of four lines a cause."""
     lines = []
     for row in rows:
         parameters = ",".join(f"{key}={value}" for key, value in row["parameters"].items())
+        cases = "".join(f", case {number}" for number in row["cases"])
         lines += [
-            f"{row['name']}:{parameters}",
+            f"{row['name']}: needs {row['needs']}" if row["needs"] else f"{row['name']}:{parameters}",
             f"    {row['summary']}",
-            f"    {row['class']}; {row['source']}",
+            f"    {row['class']}; {row['source']}{cases}",
+            f"    expects: {row['expects']}",
         ]
     return "\n".join(lines)

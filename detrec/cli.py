@@ -6,16 +6,14 @@ are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not 
 
 import json
 import os
-import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from detrec import __version__
+from detrec import __version__, interrupt
 from detrec.errors import DetrecError
 
 app = typer.Typer(
@@ -123,31 +121,57 @@ def replay(
         ),
     ] = "schedule",
     fault: FaultName = "",
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose/--no-diagnose", help="Where the runs diverge, find out why.")
+    ] = True,
+    keep_tensors: Annotated[
+        str | None,
+        typer.Option(help="Keep the tensors of the first divergence in this folder.", metavar="DIR"),
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, help="Replay K times, to catch a rare race.", metavar="K")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Run a trace again and compare: exit 0 identical, 1 diverged."""
+    """Run a trace again, compare, and say why it diverged: exit 0 identical, 1 diverged."""
     from detrec import report
     from detrec.progress import progress_bar
+    from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
 
     with progress_bar() as progress:
-        result = rerun(
-            run,
-            output,
-            overrides=set_ or [],
-            mode=mode,
-            fault=fault,
-            overwrite=overwrite,
-            notify=note,
-            progress=progress,
+        found = hunt(
+            lambda number, shown: rerun(
+                run,
+                output if shown else None,
+                overrides=set_ or [],
+                mode=mode,
+                fault=fault,
+                diagnose=diagnose and shown,
+                keep_tensors=keep_tensors if shown else None,
+                # an earlier replay that did not diverge gives way to this one
+                overwrite=overwrite or number > 1,
+                notify=note,
+                progress=progress,
+            ),
+            repeat or 1,
         )
-    compared = result.comparison
+    result, hunted = found.shown, None if repeat is None else found
     if as_json:
-        show(report.to_json(compared, trace=run, replayed=result.path, seconds=result.seconds))
+        show(
+            report.to_json(
+                result.comparison,
+                trace=run,
+                replayed=result.path,
+                seconds=found.seconds,
+                diagnosis=result.diagnosis,
+                hunt=hunted,
+            )
+        )
     else:
-        say(report.to_text(compared, seconds=result.seconds))
-    raise typer.Exit(report.exit_code(compared))
+        say(report.to_text(result.comparison, seconds=found.seconds, diagnosis=result.diagnosis, hunt=hunted))
+    raise typer.Exit(report.exit_code(result.comparison))
 
 
 @app.command()
@@ -156,18 +180,21 @@ def diff(
     b: Annotated[str, typer.Argument(help="The trace to hold against it.", metavar="B")],
     as_json: Json = False,
 ) -> None:
-    """Compare two traces: exit 0 identical, 1 diverged."""
+    """Compare two traces, and say what they tell of the cause: exit 0 identical, 1 diverged."""
     from detrec import report
     from detrec.progress import progress_bar
     from detrec.recorder.reader import TraceReader
     from detrec.replayer.compare import compare
+    from detrec.replayer.explain import explain_traces
 
+    traces = TraceReader(a), TraceReader(b)
     with progress_bar() as progress:
-        compared = compare(TraceReader(a), TraceReader(b), progress=progress)
+        compared = compare(*traces, progress=progress)
+    cause = explain_traces(*traces, compared)
     if as_json:
-        show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds))
+        show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds, diagnosis=cause))
     else:
-        say(report.to_text(compared, seconds=compared.seconds))
+        say(report.to_text(compared, seconds=compared.seconds, diagnosis=cause))
     raise typer.Exit(report.exit_code(compared))
 
 
@@ -230,25 +257,8 @@ def _helped() -> str:
     return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"
 
 
-_CTRL_C = 130
-"""What typer makes of Ctrl-C."""
-
-_ctrl_c_lost = threading.Event()
-
-
-def _heed_ctrl_c(lost: Any) -> None:
-    """An exception that cannot leave a C library's callback: Ctrl-C is raised again outside, not lost."""
-    if isinstance(lost.exc_value, KeyboardInterrupt):
-        _ctrl_c_lost.set()
-        # a signal, for it must wake a main thread that waits in a system call
-        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(lost)
-
-
 def _interrupted() -> int:
-    # once is enough: nothing more may come in while this ends
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt.deaf()
     note("detrec: interrupted")
     return 2
 
@@ -258,12 +268,12 @@ def main() -> None:
 
     So does anything that goes wrong: 1 means diverged, and a crash must not be taken for a verdict.
     """
-    sys.unraisablehook = _heed_ctrl_c
+    sys.unraisablehook = interrupt.heed
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         code = app(standalone_mode=False)
-        if code == _CTRL_C:
+        if code == interrupt.CODE:
             raise KeyboardInterrupt
     except DetrecError as error:
         note(f"detrec: error: {error}")
@@ -273,7 +283,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _interrupted()
     except Exception as error:
-        if _ctrl_c_lost.is_set():
+        if interrupt.lost.is_set():
             # the library that lost it stumbled over what it left undone
             _interrupted()
         # click's own errors say what was wrong: an option, a missing argument

@@ -6,11 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from detrec import report_cause
 from detrec.replayer.comparison import Comparison
+from detrec.replayer.diagnosis import Diagnosis
+from detrec.replayer.divergence import Divergence
+from detrec.replayer.hunt import Hunt
 from detrec.replayer.schedule_diff import ScheduleDiff
 
 _SHOWN = 3
 _WIDTH = 60
+_CAUSE_WIDTH = 180
+_NOWHERE = "other tokens were drawn, and no fingerprint shows where"
 _EXIT_CODES = {"identical": 0, "diverged": 1, "incomplete": 2}
 
 
@@ -19,25 +25,31 @@ def exit_code(comparison: Comparison) -> int:
     return _EXIT_CODES[comparison.verdict]
 
 
-def to_json(comparison: Comparison, *, trace: str, replayed: str, seconds: float) -> dict[str, Any]:
-    """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null.
+def to_json(
+    comparison: Comparison,
+    *,
+    trace: str,
+    replayed: str,
+    seconds: float,
+    diagnosis: Diagnosis | None = None,
+    hunt: Hunt | None = None,
+) -> dict[str, Any]:
+    """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null where not known.
 
-    An entry of `schedule_diff` whose `step` is null says how many more differences there are.
+    An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
+    `repeats` says how many of its replays diverged.
     """
-    first = None
-    if comparison.first is not None:
-        first = asdict(comparison.first)
-        first |= {side: _hex(first[side]) for side in ("recorded", "replayed")}
+    first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
     flip = tokens["first_flip"]
     if flip and not math.isfinite(flip["margin"]):
         # a row with one token above -inf has no second: JSON has no infinity
         flip["margin"] = None
-    return {
+    data = {
         "verdict": comparison.verdict,
         "first": first,
         "counts": asdict(comparison.counts),
-        "cause": None,
+        "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
         "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
         "schedule_diff": _schedule_json(comparison.schedule_diff),
@@ -45,13 +57,22 @@ def to_json(comparison: Comparison, *, trace: str, replayed: str, seconds: float
         "replayed": str(replayed),
         "seconds": round(seconds, 6),
     }
+    return data if hunt is None else data | {"repeats": _hunt_json(hunt)}
 
 
-def to_text(comparison: Comparison, *, seconds: float) -> str:
-    """The verdict on the first line, then what explains it, in about fifteen lines."""
-    lines = [_verdict(comparison)]
-    lines += [f"  {label:<9}  {text}" for label, text in _details(comparison, seconds)]
-    return "\n".join(lines)
+def to_text(
+    comparison: Comparison,
+    *,
+    seconds: float,
+    diagnosis: Diagnosis | None = None,
+    hunt: Hunt | None = None,
+) -> str:
+    """The verdict on the first line, then the cause with its evidence, then the facts of the comparison."""
+    cause = () if diagnosis is None else report_cause.lines(diagnosis)
+    lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
+    lines += _details(comparison, seconds)
+    lines += () if hunt is None else _hunt(hunt)
+    return "\n".join([_verdict(comparison), *(f"  {label:<9}  {text}" for label, text in lines)])
 
 
 def _verdict(comparison: Comparison) -> str:
@@ -64,13 +85,37 @@ def _verdict(comparison: Comparison) -> str:
             return "could not tell: no fingerprint is in both runs"
         return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
     if first is None:
-        return "diverged: other tokens were drawn, and no fingerprint shows where"
+        return f"diverged: {_NOWHERE}"
+    return f"diverged: first at {_place(first)}{f', rank {first.rank}' if comparison.ranks > 1 else ''}"
+
+
+def _place(first: Divergence) -> str:
     layer = "" if first.layer is None else f"layer {first.layer}, "
-    rank = f", rank {first.rank}" if comparison.ranks > 1 else ""
     return (
-        f"diverged: first at step {first.step}, request {_plain(first.request)}, position {first.position}, "
-        f"{layer}op {first.op}{rank}"
+        f"step {first.step}, request {_plain(first.request)}, position {first.position}, {layer}op {first.op}"
     )
+
+
+def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:
+    texts = [
+        f"replay {number}: {_NOWHERE if first is None else _place(first)}"
+        for number, first in hunt.firsts.items()
+    ]
+    yield "repeats", f"{len(texts):,} of {hunt.times:,} replays diverged"
+    yield from _labelled("", texts, len(texts))
+
+
+def _hunt_json(hunt: Hunt) -> dict[str, Any]:
+    """`firsts[i]`: a replay that diverged, numbered from 1, and where."""
+    firsts = [
+        {"replay": number, "first": None if first is None else _first_json(first)}
+        for number, first in hunt.firsts.items()
+    ]
+    return {"times": hunt.times, "diverged": len(firsts), "firsts": firsts}
+
+
+def _first_json(first: Divergence) -> dict[str, Any]:
+    return asdict(first) | {"recorded": _hex(first.recorded), "replayed": _hex(first.replayed)}
 
 
 def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
@@ -164,6 +209,6 @@ def _plain(text: str) -> str:
     return ascii(text)[1:-1]
 
 
-def _clip(text: str) -> str:
+def _clip(text: str, width: int = _WIDTH) -> str:
     plain = _plain(text)
-    return plain if len(plain) <= _WIDTH else plain[: _WIDTH - 3] + "..."
+    return plain if len(plain) <= width else plain[: width - 3] + "..."

@@ -36,7 +36,10 @@ class Graft:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The replayed op run `times` times on one and the same input; `distinct` outputs of the row came out."""
+    """The replayed op run `times` times on one and the same input; `distinct` outputs of the row came out.
+
+    The input is its own batch, or, where that gave fewer outputs, one in which the row had other company.
+    """
 
     times: int
     distinct: int
@@ -59,9 +62,9 @@ class Difference:
     """How the two outputs differ, over all rows of the step.
 
     `elements` of `size` differ, in `rows` rows; `max_ulp` is the largest distance in units of the last place
-    of the dtype; `flipped_bits` is how many bits differ in all; `pattern` says where in the row they lie
-    ("every column", "columns 64 to 127", "head 3", "one element"); `finite` is False where either holds NaN
-    or infinity.
+    of the dtype, NaN apart; `flipped_bits` is how many bits differ in all; `pattern` says where in the row
+    they lie ("one element", "head 3", "columns 64 to 127", "every column", "90 of 128 columns"; of a draw
+    its fields: "seed, token"); `finite` is False where an element that differs is NaN or infinite in either.
     """
 
     elements: int
@@ -116,11 +119,22 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True)
+class Stale:
+    """A row of an earlier step, to which the op gave, bit for bit, what the replay has at the divergence."""
+
+    step: int
+    request: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """Everything measured of the first divergence. `field` is the entry of the Ops table that ran the op.
 
     `kernels` are (recorded, replayed) where they differ; `schedule` the differences up to the divergence's
-    step; `manifest` all differences of the manifests. `replays` is how many runs it took.
+    step; `manifest` all differences of the manifests. `again` is what the replay, run once more, gave at
+    that cell: "recorded", "replayed", "other", or "" where it never came there. `replays` is how many runs
+    it took, the replay that found the divergence not counted.
     """
 
     first: Divergence
@@ -137,4 +151,6 @@ class Findings:
     draw: Draw | None = None
     weights: tuple[Weight, ...] | None = None
     ranks: Ranks | None = None
+    again: str | None = None
+    stale: Stale | None = None
     replays: int = 0

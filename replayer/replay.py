@@ -18,6 +18,8 @@ from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
+from detrec.replayer.diagnosis import Diagnosis
+from detrec.replayer.explain import explain_replay
 from detrec.replayer.forced import ForcedSchedule
 
 MODES = ("schedule", "tokens", "free")
@@ -25,12 +27,16 @@ MODES = ("schedule", "tokens", "free")
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`path` is where the replay's own trace was kept, empty when it was not."""
+    """`path` is where the replay's own trace was kept, empty when it was not.
+
+    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made.
+    """
 
     comparison: Comparison
     recording: Recording
     path: str
     seconds: float
+    diagnosis: Diagnosis | None = None
 
 
 def replay(
@@ -40,6 +46,8 @@ def replay(
     overrides: Sequence[str] = (),
     mode: str = "schedule",
     fault: str = "",
+    diagnose: bool = False,
+    keep_tensors: str | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -47,8 +55,9 @@ def replay(
     """Run `trace` again with `overrides` to its config and compare with what was recorded.
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
-    is replayed up to its last committed step. Raises ReplayError where the schedule cannot be followed,
-    TraceIncomplete where no step was committed.
+    is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
+    the tensors of the first divergence in the folder `keep_tensors`, if one is named. Raises ReplayError
+    where the schedule cannot be followed, TraceIncomplete where no step was committed.
     """
     begin = time.perf_counter()
     if mode not in MODES:
@@ -58,6 +67,12 @@ def replay(
     config = replayed_config(recorded, overrides)
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
+    if keep_tensors is not None and not diagnose:
+        raise ConfigError(
+            "--keep-tensors: nothing is kept without a diagnosis", hint="leave out --no-diagnose"
+        )
+    if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
+        raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
     engine = start_engine(
         config,
         requests=recorded.requests,
@@ -74,8 +89,22 @@ def replay(
         recording = run_recorded(
             engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
         )
-        comparison = compare(recorded, TraceReader(path), progress=progress)
-    return Replay(comparison, recording, output or "", time.perf_counter() - begin)
+        again = TraceReader(path)
+        comparison = compare(recorded, again, progress=progress)
+        diagnosis = None
+        if diagnose:
+            diagnosis = explain_replay(
+                recorded,
+                again,
+                comparison,
+                overrides=overrides,
+                mode=mode,
+                fault=fault,
+                keep_tensors=keep_tensors,
+                notify=notify,
+                progress=progress,
+            )
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis)
 
 
 def _require_steps(recorded: TraceReader) -> None:

@@ -99,18 +99,25 @@ def test_doctor_says_the_same_facts_twice():
     assert text.stdout.count(": yes") == len(facts["self_tests"])
 
 
-def test_faults_lists_what_can_be_armed_as_it_is_printed():
+def test_faults_lists_what_can_be_armed_as_it_is_printed_and_what_cannot():
     from detrec.engines.builtin.model import op_names
     from detrec.engines.builtin.seeded import SeededCheckpoint
     from detrec.engines.faults import FAULTS, arm
+    from detrec.engines.faults.needed import NEEDED
 
     text, rows = detrec("faults").stdout.splitlines(), detrec("faults", "--json").json()
-    assert [row["name"] for row in rows] == list(FAULTS)
-    assert len(text) == 3 * len(rows)
+    assert [row["name"] for row in rows] == [*FAULTS, *NEEDED]
+    assert len(text) == 4 * len(rows)
     ops = tuple(op_names(SeededCheckpoint("qwen2-tiny").config))
-    for row, line, summary in zip(rows, text[::3], text[1::3], strict=True):
-        assert list(row) == ["name", "class", "summary", "parameters", "source"]
-        assert summary.strip() == row["summary"]
+    for row, block in zip(rows, zip(*(text[at::4] for at in range(4)), strict=True), strict=True):
+        assert [*row] == ["name", "cases", "class", "summary", "parameters", "source", "expects", "needs"]
+        line, *about = block
+        cases = "".join(f", case {number}" for number in row["cases"])
+        verdict = f"{row['class']}; {row['source']}{cases}"
+        assert about == [f"    {part}" for part in (row["summary"], verdict, f"expects: {row['expects']}")]
+        if row["needs"]:
+            assert line == f"{row['name']}: needs {row['needs']}"
+            continue
         fault = arm(line, ops, lambda text: None)
         assert type(fault) is FAULTS[row["name"]]
         assert fault.from_step == row["parameters"]["step"]

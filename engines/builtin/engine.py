@@ -17,7 +17,7 @@ from detrec.engines.builtin.model import Decoder, op_names
 from detrec.engines.builtin.runner import Runner, Sampling, largest_step
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
 from detrec.engines.builtin.state import RequestState
-from detrec.engines.builtin.weights import Checkpoint
+from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
 from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
@@ -45,17 +45,19 @@ class BuiltinEngine:
         progress: Progress | None = None,
     ) -> None:
         self.config = config
-        self.requests = tuple(requests)
+        self._fault = fault or Fault(lambda text: None)
+        self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))
         self.states = {request.id: RequestState(request) for request in requests}
         engine = config.engine
         self._checkpoint = checkpoint
         self._forced = forced
         self._following = False
-        self._fault = fault or Fault(lambda text: None)
         self._instruments = tuple(instruments)
-        self.blocks = BlockManager(
-            num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
+        self.blocks = self._fault.blocks(
+            BlockManager(
+                num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
+            )
         )
         self._runner = self._start_runner(checkpoint, progress)
         self._eos = checkpoint.config.eos_token_ids
@@ -64,6 +66,7 @@ class BuiltinEngine:
         """The model and its weights; the rest of what can change bits is configuration and environment."""
         return {
             "model_digest": self._checkpoint.digest(),
+            "tensor_digests": tensor_digests(self._checkpoint),
             "num_blocks": self.blocks.num_blocks,
             "device": self._runner.manifest(),
         }
@@ -82,6 +85,10 @@ class BuiltinEngine:
     def ops(self) -> Ops:
         """The Ops table, not watched."""
         return self._runner.ops
+
+    def reserve(self, rows: int, samples: int) -> None:
+        """Let ops run on that many rows between two steps; what the latest step gave is lost."""
+        self._runner.reserve(rows, samples)
 
     def _start_runner(self, checkpoint: Checkpoint, progress: Progress | None) -> Runner:
         engine = self.config.engine
@@ -132,8 +139,8 @@ class BuiltinEngine:
         self._fault.end()
 
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
-        batch = batch_of(step, self.states, self.blocks)
         self._fault.step(step)
+        batch = self._fault.batch(batch_of(step, self.states, self.blocks))
         for instrument in self._instruments:
             instrument.step(step)
         if probe:

@@ -68,6 +68,10 @@ class GgufCheckpoint:
             values = _halves(values, self.config.head_dim)
         return stored(values, dtype)
 
+    def stored(self, name: str) -> np.ndarray:
+        """The bytes of a tensor as the file has them, mapped."""
+        return self._data(self._names[name]).view(np.uint8).reshape(-1)
+
     def _data(self, gguf_name: str) -> np.ndarray:
         info = self._file.tensors[gguf_name]
         return self._file.data(info, byte_size(info.ggml_type, info.shape, f"{self._path}: {gguf_name}"))

@@ -49,6 +49,10 @@ class DirectoryCheckpoint:
             raise ValueError(f"{self._path}: no tensor {name!r}")
         return stored(self._tensors[name].read(), dtype)
 
+    def stored(self, name: str) -> np.ndarray:
+        """The bytes of a tensor as the file has them, mapped."""
+        return self._tensors[name].raw()
+
     @cached_property
     def _digest(self) -> str:
         files = {path.name: path for path in self._shards}

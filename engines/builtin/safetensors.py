@@ -31,6 +31,11 @@ class Stored:
         values = np.memmap(self.path, _DTYPES[self.dtype], "r", self.start, self.shape)
         return values.astype(np.float32) if self.dtype == "F16" else np.asarray(values)
 
+    def raw(self) -> np.ndarray:
+        """As they lie in the file, uint8 [n], mapped and not read."""
+        size = math.prod(self.shape) * _DTYPES[self.dtype].itemsize
+        return np.asarray(np.memmap(self.path, np.uint8, "r", self.start, (size,)))
+
 
 def stored_tensors(path: Path) -> dict[str, Stored]:
     """Every tensor of a .safetensors file. ModelError for a file that is cut short or is none."""

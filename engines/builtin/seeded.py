@@ -88,6 +88,9 @@ class SeededCheckpoint:
         out = np.empty(math.prod(shape), np.uint16 if dtype == "bfloat16" else np.float32)
         return fill_uniform(int.from_bytes(key, "little"), bound, centre, out).reshape(shape)
 
+    def stored(self, name: str) -> None:
+        """Nothing is stored."""
+
     def digest(self) -> str:
         """128 bits, in hex, of the model's name, sizes and version: they fix its weights."""
         text = f"builtin:{self.name} version {SEEDED_VERSION} {self.config}"

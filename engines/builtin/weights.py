@@ -15,6 +15,9 @@ from detrec.errors import ModelError
 
 _CHUNK = 16 << 20
 
+MOST_DIGESTED = 2 << 30
+"""Bytes of a checkpoint whose tensors are digested one by one unless more are asked for: about a second."""
+
 
 class Checkpoint(Protocol):
     """Tensors carry Hugging Face's names and shapes, whatever the file calls them."""
@@ -26,6 +29,10 @@ class Checkpoint(Protocol):
 
         ValueError for a name that `config.shapes()` lacks.
         """
+        ...
+
+    def stored(self, name: str) -> np.ndarray | None:
+        """The bytes of a tensor as they are stored, uint8 [n]; None where it is made and not stored."""
         ...
 
     def digest(self) -> str:
@@ -116,6 +123,24 @@ def file_digest(files: Mapping[str, Path]) -> str:
             for part in pool.map(lambda start, path=path: _chunk_digest(path, start), range(0, size, _CHUNK)):
                 whole.update(part)
     return whole.hexdigest()
+
+
+def tensor_digests(checkpoint: Checkpoint, most: int = MOST_DIGESTED) -> dict[str, str]:
+    """By name, 64 bits in hex of every tensor's stored bytes: which tensor it is that changed.
+
+    Empty for a checkpoint of more than `most` bytes; and for one that is made from a seed, whose whole
+    `digest` fixes every bit of it.
+    """
+    names = tuple(checkpoint.config.shapes())
+    tensors = {name: data for name in names if (data := checkpoint.stored(name)) is not None}
+    if not tensors or sum(data.nbytes for data in tensors.values()) > most:
+        return {}
+
+    def digest(data: np.ndarray) -> str:
+        return hashlib.blake2b(data.data, digest_size=8).hexdigest()
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(tensors, pool.map(digest, tensors.values()), strict=True))
 
 
 def _chunk_digest(path: Path, start: int) -> bytes:

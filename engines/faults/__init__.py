@@ -9,25 +9,79 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from detrec.engines.faults.attention_orders import AttentionBackend, HitOrder, SplitKvByBatch
+from detrec.engines.faults.attention_tiles import PartialChunk, TileByLength, TileByLongest
 from detrec.engines.faults.base import Fault
 from detrec.engines.faults.bitflip import BitFlip
+from detrec.engines.faults.cache import MisplacedWrite, PhantomRow, WrongBlock
 from detrec.engines.faults.chunk import UnalignedChunk
+from detrec.engines.faults.drawing import OffsetDrift, Row0Seed, SamplerByBatch, StaleLogprobs
+from detrec.engines.faults.eviction import EarlyEviction
+from detrec.engines.faults.inputs import ChangedPrompt, SamplingDefaults
+from detrec.engines.faults.needed import NEEDED
+from detrec.engines.faults.norms import NormPadding, NormRowsPerProgram
+from detrec.engines.faults.numerics import SiluByTanh, WrongRopeBase
+from detrec.engines.faults.races import RacingMatmul
+from detrec.engines.faults.racing import PenaltyRace, RenormRace
+from detrec.engines.faults.scheduling import GreedyChunk, ResumeByPrefill
 from detrec.engines.faults.seed import SeedDrift
 from detrec.engines.faults.split_k import SplitKByBatch
+from detrec.engines.faults.tiles import AutotunedMatmul
+from detrec.engines.faults.weights import WeightBitFlip
 from detrec.errors import ConfigError
 
-FAULTS: dict[str, type[Fault]] = {
-    fault.name: fault for fault in (SplitKByBatch, UnalignedChunk, SeedDrift, BitFlip)
-}
+_ALL: tuple[type[Fault], ...] = (
+    # what an op's arithmetic does
+    SplitKByBatch,
+    AutotunedMatmul,
+    RacingMatmul,
+    TileByLongest,
+    AttentionBackend,
+    TileByLength,
+    SplitKvByBatch,
+    HitOrder,
+    PartialChunk,
+    NormRowsPerProgram,
+    NormPadding,
+    SiluByTanh,
+    WrongRopeBase,
+    # what memory does
+    BitFlip,
+    WeightBitFlip,
+    # what a schedule, a state or a draw does
+    UnalignedChunk,
+    GreedyChunk,
+    ResumeByPrefill,
+    WrongBlock,
+    MisplacedWrite,
+    PhantomRow,
+    EarlyEviction,
+    SeedDrift,
+    Row0Seed,
+    OffsetDrift,
+    SamplerByBatch,
+    StaleLogprobs,
+    PenaltyRace,
+    RenormRace,
+    # what a run is asked
+    ChangedPrompt,
+    SamplingDefaults,
+)
+FAULTS: dict[str, type[Fault]] = {fault.name: fault for fault in _ALL}
 
 _MOST = (1 << 31) - 1
-# a distance of none, no rows and a single leaf are no fault; every leaf takes memory
-_BOUNDS = {"by": (1, _MOST), "rows": (1, _MOST), "splits": (2, 1024)}
+# a distance of none is no fault
+_BOUNDS = {"by": (1, _MOST)}
 
 
 def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fault:
     """The fault that `NAME[:key=value,...]` asks for. Raises ConfigError naming what is not known."""
     name, _, tail = text.partition(":")
+    if name in NEEDED:
+        raise ConfigError(
+            f"--fault {text}: needs {NEEDED[name].needs}, which the built-in engine does not have on a CPU",
+            hint="`detrec faults` lists what can be injected",
+        )
     if name not in FAULTS:
         near = difflib.get_close_matches(name, FAULTS, n=1)
         raise ConfigError(
@@ -51,11 +105,12 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
             values[key] = kinds[key](value)
         except ValueError:
             raise ConfigError(f"--fault {text}: {key}: expected a whole number, got {value!r}") from None
-        least, most = _BOUNDS.get(key, (0, _MOST))
+        least, most = (_BOUNDS | cls.bounds).get(key, (0, _MOST))
         if kinds[key] is int and not least <= values[key] <= most:
             raise ConfigError(f"--fault {text}: {key}: expected {least} to {most}, got {value}")
     fault = cls(notify, **values)
-    op = getattr(fault, "op", None)
+    layer = getattr(fault, "layer", None)
+    op = getattr(fault, "op", None) if layer is None else f"{layer}.{cls.acts_on[0]}"
     if op is not None:
         _check_op(text, op, cls.acts_on, op_names)
     return fault

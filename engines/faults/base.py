@@ -6,9 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detrec.engines.base import Scheduler, Step
+from detrec.engines.base import Request, Scheduler, Step
+from detrec.engines.builtin.batch import Batch
+from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.chunking import ChunkRule
 from detrec.engines.ops import Op, Ops
+
+Bounds = dict[str, tuple[int, int]]
+"""The least and the most that a parameter may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +34,24 @@ class Sighting:
 class Fault:
     """A cause of divergence; `step` is the first step at which it acts.
 
-    A subclass overrides what it breaks: the Ops table, the rule that cuts prompts, or a recorded plan.
+    A subclass overrides what it breaks: requests, KV blocks, the rule that cuts prompts, a recorded plan, the
+    arrays of a step, or the Ops table. What follows the shape of an op's arguments is taken from these, and
+    what the engine decides for a step from `step`: an op that is run again on other rows then does as it
+    would have.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str]
     source: ClassVar[str]
     cause: ClassVar[str]
+    number: ClassVar[tuple[int, ...]] = ()
+    """Rows of the fault catalogue that it stands for."""
+    expects: ClassVar[str] = ""
+    """What must be seen of it, besides where and of what class."""
     acts_on: ClassVar[tuple[str, ...]] = ()
     """The bare names that its parameter `op` may have; empty: every op."""
+    bounds: ClassVar[Bounds] = {}
+    """Where not 0 to 2^31 - 1."""
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0) -> None:
         self.from_step = step
@@ -58,6 +72,18 @@ class Fault:
         """The run is over: a fault that never acted must not be taken for one that does no harm."""
         if self.name and self.sighting is None:
             self._notify(f"fault {self.name}: changed no bit in this run")
+
+    def requests(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """What is to be run, with this fault in it."""
+        return requests
+
+    def blocks(self, blocks: BlockManager) -> BlockManager:
+        """Who gives out KV blocks, none given yet, with this fault in it."""
+        return blocks
+
+    def batch(self, batch: Batch) -> Batch:
+        """The arrays of the step that has begun, with this fault in them."""
+        return batch
 
     def equip(self, ops: Ops) -> Ops:
         """The operations with this fault in them."""
@@ -93,14 +119,22 @@ class Fault:
 
 
 class FaultyOp:
-    """An op that another one stands in for; `kernel` names whichever ran last."""
+    """An op that another one stands in for; `kernel` names whichever ran last.
 
-    def __init__(self, right: Op, wrong: Callable[..., Any], kernel: str) -> None:
+    `wrong` takes name, right output and arguments, and gives the wrong output, or None to leave the right
+    one. `kernel` names what it runs, or is asked after it ran; "": the same kernel, which does other things.
+    """
+
+    def __init__(self, right: Op, wrong: Callable[..., Any], kernel: str | Callable[[], str] = "") -> None:
         self._right, self._wrong, self._kernel = right, wrong, kernel
-        self.kernel = right.kernel  # type: ignore[attr-defined]
+        self.kernel: str = right.kernel  # type: ignore[attr-defined]
 
     def __call__(self, name: str, *args: Any) -> Any:
         output = self._right(name, *args)
         wrong = self._wrong(name, output, *args)
-        self.kernel = self._right.kernel if wrong is None else self._kernel  # type: ignore[attr-defined]
-        return output if wrong is None else wrong
+        self.kernel = self._right.kernel  # type: ignore[attr-defined]
+        if wrong is None:
+            return output
+        other = self._kernel if isinstance(self._kernel, str) else self._kernel()
+        self.kernel = other or self.kernel
+        return wrong

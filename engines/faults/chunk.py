@@ -20,6 +20,8 @@ class UnalignedChunk(Fault):
     summary = "a prompt is cut `by` tokens past its boundary, and attention partitions KV at the cut"
     source = "vLLM #55612, lmdeploy #1719"
     cause = "schedule"
+    number = (9,)
+    expects = "the schedule differs at a boundary before any tensor does; then attn of layer 0 there"
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0, by: int = 5) -> None:
         super().__init__(notify, step=step)

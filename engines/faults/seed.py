@@ -17,6 +17,8 @@ class SeedDrift(Fault):
     summary = "seeds grow by `by` with every engine step from `step` on"
     source = "FlashInfer #4861, FastDeploy infer_seed"
     cause = "rng"
+    number = (23, 24)
+    expects = "sampled, in a row that is drawn with a seed: logprobs are equal, the seeds differ"
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 3, by: int = 4) -> None:
         super().__init__(notify, step=step)

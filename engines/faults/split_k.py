@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from detrec.engines.faults.base import Fault, FaultyOp
+from detrec.engines.faults.base import Bounds, Fault, FaultyOp
 from detrec.engines.ops import Ops
 
 
@@ -17,6 +17,9 @@ class SplitKByBatch(Fault):
     summary = "a matmul splits K into leaves when the step has fewer than `rows` rows"
     source = "kekzl/imp #1332"
     cause = "reduction-order"
+    number = (6,)
+    expects = "`op`, never attention; the row in a batch of `rows` rows has other bits"
+    bounds: ClassVar[Bounds] = {"rows": (1, (1 << 31) - 1), "splits": (2, 1024)}
     acts_on = ("qkv", "o_partial", "gate_up", "down_partial", "logits")
 
     def __init__(
@@ -25,7 +28,7 @@ class SplitKByBatch(Fault):
         *,
         step: int = 2,
         op: str = "1.qkv",
-        rows: int = 1 << 30,
+        rows: int = 64,
         splits: int = 4,
     ) -> None:
         super().__init__(notify, step=step)

@@ -8,6 +8,8 @@ import pytest
 
 from detrec.engines.base import Event, EventKind
 from detrec.replayer.compare import compare
+from detrec.replayer.diagnosis import Diagnosis, Evidence
+from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.report import exit_code, to_json, to_text
 from tests.replayer.fakes import fake_trace, part
@@ -154,6 +156,60 @@ def test_text_stays_short_and_printable_whatever_the_traces_hold():
     assert len(text.splitlines()) <= 16
     assert text.replace("\n", "").isprintable()
     assert max(map(len, text.splitlines()[1:])) < 200
+
+
+DIAGNOSIS = Diagnosis(
+    "kernel-choice",
+    "another kernel",
+    "another kernel ran 1.attn",
+    (
+        Evidence(
+            "kernel", "recorded kernel, replayed split_k", {"recorded": "kernel", "replayed": "split_k"}
+        ),
+        Evidence("graft", "all inputs are equal", {"unequal_inputs": []}),
+        Evidence("repeat", "\x1b[31m" + "x" * 500, {"times": 8}),
+    ),
+)
+
+
+def test_a_cause_stands_under_the_verdict_with_what_is_not_said_below():
+    plain, found = (to_text(diverged(), seconds=0.5, diagnosis=d).splitlines() for d in (None, DIAGNOSIS))
+    assert found[:1] + found[4:] == plain
+    assert found[1:3] == [
+        "  cause      kernel-choice: another kernel ran 1.attn",
+        "  graft      all inputs are equal",
+    ]
+    assert found[3].startswith(r"  repeat     \x1b[31mxxx")
+    assert len(found[3]) < 200
+
+
+def test_the_json_of_a_cause():
+    data = to_json(diverged(), trace="a", replayed="b", seconds=0.5, diagnosis=DIAGNOSIS)
+    assert json.loads(json.dumps(data)) == data
+    assert list(data["cause"]) == ["class", "summary", "rule", "evidence"]
+    assert (data["cause"]["class"], data["cause"]["rule"]) == ("kernel-choice", "another kernel")
+    assert [list(evidence) for evidence in data["cause"]["evidence"]] == [["kind", "text", "facts"]] * 3
+    assert data | {"cause": None} == to_json(diverged(), trace="a", replayed="b", seconds=0.5)
+
+
+def test_a_hunt_says_how_many_replays_diverged_and_where():
+    first = diverged().first
+    found = Hunt(9, {2: first, 4: None, 5: first, 6: first}, None, 4.5)
+    assert to_text(diverged(), seconds=4.5, hunt=found).splitlines()[-5:] == [
+        "  repeats    4 of 9 replays diverged",
+        "             replay 2: step 1, request r1, position 3, layer 1, op attn",
+        "             replay 4: other tokens were drawn, and no fingerprint shows where",
+        "             replay 5: step 1, request r1, position 3, layer 1, op attn",
+        "             and 1 more",
+    ]
+    data = to_json(diverged(), trace="a", replayed="b", seconds=4.5, hunt=found)
+    assert json.loads(json.dumps(data)) == data
+    assert list(data)[-1] == "repeats"
+    assert (data["repeats"]["times"], data["repeats"]["diverged"]) == (9, 4)
+    assert data["repeats"]["firsts"][:2] == [
+        {"replay": 2, "first": data["first"]},
+        {"replay": 4, "first": None},
+    ]
 
 
 def test_a_long_value_is_cut():

@@ -103,6 +103,13 @@ def test_every_tensor_comes_back_by_its_hugging_face_name(write, arch):
         assert_same_bits(checkpoint.tensor(name), array)
 
 
+def test_stored_bytes_are_those_of_the_file(write):
+    checkpoint, tensors = GgufCheckpoint(write("llama")), weights(from_hf({**QWEN2, "model_type": "llama"}))
+    for name in ("model.layers.1.self_attn.q_proj.weight", "model.norm.weight"):
+        _, _, data = stored("llama", tensors)[gguf_name(name)]
+        assert checkpoint.stored(name).tobytes() == data
+
+
 def test_interleaving_moves_rows():
     """Negative control of the test above: it could not tell permuted rows from others if this failed."""
     weight = weights(from_hf({**QWEN2, "model_type": "llama"}))["model.layers.0.self_attn.q_proj.weight"]

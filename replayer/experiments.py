@@ -1,0 +1,122 @@
+"""One op run again on what it was given once: repeated, in other company, on the other run's inputs.
+
+Nothing of the engine changes: an op that writes to the KV cache gets a copy of it each time.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detrec.kernels.cpu.fingerprint import fingerprint
+from detrec.replayer.arguments import Given, subset, transplanted, unequal_inputs
+from detrec.replayer.capture import Moment
+from detrec.replayer.findings import Batches, Graft, Repeats
+
+TIMES = 8
+"""The least that an op is repeated on its own batch."""
+
+_MOST_TIMES = 64
+_SECONDS = 1.0
+"""What repeating may take beyond the least: a race that is rare shows only to who asks often."""
+
+_PADDED = (32, 64, 128)
+"""Sizes to which a batch is filled up: kernels change their ways at powers of two."""
+
+
+def most_rows(rows: int) -> int:
+    """The most rows that an experiment on a batch of `rows` runs at once."""
+    return max(_sizes(rows))
+
+
+def given(moment: Moment, row: int) -> Given:
+    """One row of what the op was given."""
+    return Given(moment.field, moment.args, row)
+
+
+def outcome(moment: Moment, args: tuple[Any, ...]) -> np.ndarray:
+    """What the op gives for other arguments, a copy."""
+    if moment.field == "kv_write":
+        args = (*args[:2], args[2].copy(), args[3])
+    return np.array(moment.op(moment.name, *args))
+
+
+def print_of(output: np.ndarray, row: int) -> int:
+    """The fingerprint of one row of an output, as a trace has it."""
+    out = np.empty(1, np.uint64)
+    fingerprint(np.ascontiguousarray(output[row : row + 1]), out)
+    return int(out[0])
+
+
+def company(moment: Moment, row: int) -> tuple[Repeats, Batches]:
+    """Run the op again on its own batch, and with other rows around `row`: what bits does that row have?
+
+    Each batch is run often, so that a race is not taken for an effect of the batch.
+    """
+    count = len(moment.output)
+    times, fewer = _times(moment)
+    own = _outputs(moment, range(count), row, times)
+    alone = [_outputs(moment, [row], row, fewer)]
+    # every row has another place, and another neighbour
+    orders = [[*range(count)][::-1], [*range(1, count), 0]]
+    permuted = [_outputs(moment, order, row, fewer) for order in orders]
+    sizes = [[at % count for at in range(size)] for size in _sizes(count)]
+    padded = [_outputs(moment, size, row, fewer) for size in sizes]
+    repeats = Repeats(times, len(own))
+    for outputs in (*alone, *permuted, *padded):
+        if len(outputs) > repeats.distinct:
+            repeats = Repeats(fewer, len(outputs))
+    same = [all(outputs <= own for outputs in tried) for tried in (alone, permuted, padded)]
+    return repeats, Batches(*same)
+
+
+def graft(
+    recorded: tuple[Moment, int], replayed: tuple[Moment, int], prints: tuple[int, int]
+) -> Graft | None:
+    """Either run's op on the other's inputs of one row: (moment, row) of both runs.
+
+    `prints` are the recorded and the replayed fingerprint of the row. A run that had other rows beside it
+    keeps them. None where the inputs of one run do not fit into the other.
+    """
+    (ours, row), (theirs, other) = recorded, replayed
+    forth = _grafted(theirs, other, ours, row)
+    back = _grafted(ours, row, theirs, other)
+    if forth is None or back is None:
+        return None
+    unequal = unequal_inputs(given(ours, row), given(theirs, other))
+    return Graft(unequal, named(forth, prints), named(back, prints))
+
+
+def named(found: int, prints: tuple[int, int]) -> str:
+    """Which of the recorded and the replayed fingerprint this is: "recorded", "replayed" or "other"."""
+    return dict(zip(prints, ("recorded", "replayed"), strict=True)).get(found, "other")
+
+
+def _grafted(host: Moment, row: int, donor: Moment, other: int) -> int | None:
+    """The fingerprint that the host's op gives its row with the inputs of the donor's."""
+    if host.places == donor.places:
+        # the same rows: all of the donor's batch, cache and placement included
+        args: tuple[Any, ...] | None = donor.args
+    else:
+        args = transplanted(given(host, row), given(donor, other))
+    return None if args is None else print_of(outcome(host, args), row)
+
+
+def _outputs(moment: Moment, rows: Sequence[int], row: int, times: int) -> frozenset[bytes]:
+    """The different outputs of `row` when the op is run `times` times on `rows`."""
+    args = subset(moment.field, moment.args, rows)
+    at = list(rows).index(row)
+    return frozenset(outcome(moment, args)[at].tobytes() for _ in range(times))
+
+
+def _times(moment: Moment) -> tuple[int, int]:
+    """How often to repeat the op on its own batch, and on each other one."""
+    begin = time.perf_counter()
+    outcome(moment, moment.args)
+    affordable = int(_SECONDS / 2 / max(time.perf_counter() - begin, 1e-9))
+    return min(max(affordable, TIMES), _MOST_TIMES), min(max(affordable // 16, 2), TIMES)
+
+
+def _sizes(rows: int) -> list[int]:
+    return sorted({rows + 1, rows + 7, 2 * rows + 1, *(size for size in _PADDED if size > rows)})

@@ -1,0 +1,1 @@
+"""What each class of cause needs to be seen before it may be said."""
