@@ -35,6 +35,10 @@ class Kept:
         """The checkpoint's."""
         return self._checkpoint.stored(name)
 
+    def stores_plainly(self, name: str) -> bool:
+        """The checkpoint's."""
+        return self._checkpoint.stores_plainly(name)
+
     def digest(self) -> str:
         """The checkpoint's."""
         return self._checkpoint.digest()

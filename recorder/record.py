@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request, Scheduler
 from detrec.engines.start import Progress, start_engine
+from detrec.errors import ModelError
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.manifest import environment_manifest
 from detrec.recorder.probe import TraceProbe
@@ -85,8 +86,16 @@ def run_recorded(
         finally:
             probe.finish()
         seconds = time.perf_counter() - begin
-    texts = {request: engine.decode(tokens) for request, tokens in outputs.items()}
+    texts = {request: _text(engine, tokens) for request, tokens in outputs.items()}
     return Recording(output, steps, rows, len(names), engine.requests, outputs, texts, seconds)
+
+
+def _text(engine: Engine, tokens: list[int]) -> str:
+    """What was generated, as token ids where the model has no tokenizer: prompts were ids then too."""
+    try:
+        return engine.decode(tokens)
+    except ModelError:
+        return " ".join(map(str, tokens))
 
 
 def _probe(writer: TraceWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":

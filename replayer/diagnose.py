@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detrec.config import ServeConfig
+from detrec.engines.builtin.weights import open_checkpoint
 from detrec.engines.start import Progress
 from detrec.errors import DetrecError
 from detrec.recorder.reader import TraceReader
@@ -16,11 +17,11 @@ from detrec.replayer.capture import Capture, Moment, Writes
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import Divergence, split_name
 from detrec.replayer.experiments import company, graft, named, print_of
-from detrec.replayer.findings import Difference, Findings, Reference
+from detrec.replayer.findings import Difference, Findings, Reference, Weight
 from detrec.replayer.keep import keep
 from detrec.replayer.rerun import Side, rerun
 from detrec.replayer.tensor_diff import difference
-from detrec.replayer.weights import Shapes, changed_in_memory, changed_on_disk
+from detrec.replayer.weights import Shapes, changed_in_memory, changed_on_disk, located
 from detrec.replayer.witnesses import Place, cache_findings, draw_findings, place_of
 
 FIELDS = {
@@ -91,6 +92,7 @@ def find(
     if any(config.engine.device != "cpu" for config in configs):
         notify("diagnosis: experiments run on a CPU only: this is what the traces show")
         return found
+    found = replace(found, weights=_located(found, configs[1].model, recorded))
     at = comparison.ops.index(place.name)
     after = comparison.ops[at - 1] if at else None
 
@@ -125,6 +127,13 @@ def find(
             cache = cache_findings(pair.recorded, pair.replayed, place, (recorded, replayed), theirs.writes)
             found = replace(found, cache=cache)
     return found
+
+
+def _located(found: Findings, model: str, recorded: TraceReader) -> tuple[Weight, ...] | None:
+    """The one tensor that is not the recorded one, to its bit where that can be had."""
+    if found.weights is None or len(found.weights) != 1:
+        return found.weights
+    return (located(found.weights[0], open_checkpoint(model), recorded.manifest),)
 
 
 def _with_suspect(found: Findings, moment: Moment, place: Place) -> Findings:

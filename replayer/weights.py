@@ -3,11 +3,14 @@
 Pure. Tensors carry Hugging Face's names; an element is counted from the tensor's first, row after row.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from detrec.engines.builtin.weights import Checkpoint
+from detrec.kernels.cpu.flipped_bit import flipped_bit
 from detrec.kernels.cpu.packed import PackedWeight
 from detrec.replayer.arguments import ARGUMENTS, bits, same_bits
 from detrec.replayer.capture import Moment
@@ -81,6 +84,22 @@ def changed_on_disk(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) ->
     if not left or left.keys() != right.keys():
         return None
     return tuple(Weight(name) for name in left if left[name] != right[name])
+
+
+def located(weight: Weight, checkpoint: Checkpoint, recorded: Mapping[str, Any]) -> Weight:
+    """`weight` with its element and bit, if one bit of it is what changed since `recorded`, a manifest.
+
+    As it is where the file packs several elements into one number, or in another order than the model's.
+    """
+    digest = (recorded.get("engine", {}).get("tensor_digests") or {}).get(weight.name)
+    data, shape = checkpoint.stored(weight.name), checkpoint.config.shapes().get(weight.name)
+    if digest is None or data is None or not shape or not checkpoint.stores_plainly(weight.name):
+        return weight
+    place = flipped_bit(np.ascontiguousarray(data), int(digest, 16))
+    if place is None:
+        return weight
+    element, bit = divmod(place, 8 * data.nbytes // math.prod(shape))
+    return Weight(weight.name, 1, element, bit)
 
 
 def _plain(value: Any) -> np.ndarray:

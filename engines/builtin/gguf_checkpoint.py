@@ -72,6 +72,10 @@ class GgufCheckpoint:
         """The bytes of a tensor as the file has them, mapped."""
         return self._data(self._names[name]).view(np.uint8).reshape(-1)
 
+    def stores_plainly(self, name: str) -> bool:
+        """Not said of this format: it packs elements into blocks, and turns the rows of q and k about."""
+        return False
+
     def _data(self, gguf_name: str) -> np.ndarray:
         info = self._file.tensors[gguf_name]
         return self._file.data(info, byte_size(info.ggml_type, info.shape, f"{self._path}: {gguf_name}"))

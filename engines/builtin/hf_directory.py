@@ -53,6 +53,10 @@ class DirectoryCheckpoint:
         """The bytes of a tensor as the file has them, mapped."""
         return self._tensors[name].raw()
 
+    def stores_plainly(self, name: str) -> bool:
+        """Always: that is the format."""
+        return True
+
     @cached_property
     def _digest(self) -> str:
         files = {path.name: path for path in self._shards}

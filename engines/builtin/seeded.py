@@ -91,6 +91,10 @@ class SeededCheckpoint:
     def stored(self, name: str) -> None:
         """Nothing is stored."""
 
+    def stores_plainly(self, name: str) -> bool:
+        """Nothing is stored."""
+        return False
+
     def digest(self) -> str:
         """128 bits, in hex, of the model's name, sizes and version: they fix its weights."""
         text = f"builtin:{self.name} version {SEEDED_VERSION} {self.config}"

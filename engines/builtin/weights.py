@@ -12,6 +12,7 @@ import numpy as np
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.tokenizer import Tokenizer
 from detrec.errors import ModelError
+from detrec.kernels.cpu.flipped_bit import byte_digest
 
 _CHUNK = 16 << 20
 
@@ -33,6 +34,10 @@ class Checkpoint(Protocol):
 
     def stored(self, name: str) -> np.ndarray | None:
         """The bytes of a tensor as they are stored, uint8 [n]; None where it is made and not stored."""
+        ...
+
+    def stores_plainly(self, name: str) -> bool:
+        """Whether the stored bytes of a tensor are its elements, in the model's order and nothing else."""
         ...
 
     def digest(self) -> str:
@@ -126,7 +131,7 @@ def file_digest(files: Mapping[str, Path]) -> str:
 
 
 def tensor_digests(checkpoint: Checkpoint, most: int = MOST_DIGESTED) -> dict[str, str]:
-    """By name, 64 bits in hex of every tensor's stored bytes: which tensor it is that changed.
+    """By name, 64 bits in hex of every tensor's stored bytes: which tensor it is that changed, and which bit.
 
     Empty for a checkpoint of more than `most` bytes; and for one that is made from a seed, whose whole
     `digest` fixes every bit of it.
@@ -137,7 +142,7 @@ def tensor_digests(checkpoint: Checkpoint, most: int = MOST_DIGESTED) -> dict[st
         return {}
 
     def digest(data: np.ndarray) -> str:
-        return hashlib.blake2b(data.data, digest_size=8).hexdigest()
+        return f"{byte_digest(data):016x}"
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(tensors, pool.map(digest, tensors.values()), strict=True))

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from detrec.config import serve_config
+from detrec.engines.builtin.bfloat16 import stored
+from detrec.engines.builtin.hf_config import from_hf
 from detrec.engines.builtin.model import op_names
+from detrec.engines.builtin.safetensors import stored_tensors
 from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.engines.faults.base import Sighting
 from detrec.errors import ConfigError
@@ -20,6 +23,7 @@ from detrec.replayer.diagnose import FIELDS, find, inspect
 from detrec.replayer.divergence import split_name
 from detrec.replayer.findings import Batches, Draw, Findings, Graft, Reference, Weight
 from detrec.replayer.replay import replay
+from tests.engines.builtin.model_files import QWEN2, write_safetensors
 from tests.engines.small import prompt, request
 from tests.replayer.moments import moments
 
@@ -282,3 +286,32 @@ def test_every_op_is_known_by_the_field_that_runs_it(model):
     ran = {name: moment.field for name, moment in moments(model=model).items()}
     names = op_names(SeededCheckpoint(model).config)
     assert {name: FIELDS[split_name(name)[1]] for name in names} == ran
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_a_bit_that_was_flipped_in_the_models_file_is_named(tmp_path, dtype):
+    (tmp_path / "config.json").write_text(json.dumps(QWEN2))
+    shapes = from_hf(QWEN2, None, where="config.json").shapes()
+    draw = np.random.default_rng(2)
+    tensors = {name: draw.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
+    weights = tmp_path / "model.safetensors"
+    write_safetensors(
+        weights,
+        {name: stored(x, "bfloat16" if dtype is np.uint16 else "float32") for name, x in tensors.items()},
+    )
+    data = {"model": str(tmp_path), "engine": {"max_model_len": 64}, "requests": [
+        {"prompt_token_ids": [5, 6, 7], "sampling": {"temperature": 0, "max_tokens": 3, "ignore_eos": True}}
+    ]}  # fmt: skip
+    record(serve_config(data), str(tmp_path / "run.zarr"))
+
+    name, element, bit = "model.layers.1.mlp.up_proj.weight", 77, 6
+    tensor, content = stored_tensors(weights)[name], bytearray(weights.read_bytes())
+    content[tensor.start + element * np.dtype(dtype).itemsize] ^= 1 << bit
+    weights.write_bytes(content)
+    found = replay(str(tmp_path / "run.zarr"), diagnose=True)
+
+    assert found.comparison.verdict == "diverged"
+    assert found.diagnosis is not None
+    assert (found.comparison.first.layer, found.comparison.first.op) == (1, "gate_up")
+    assert found.diagnosis.cause == "corruption"
+    assert f"bit {bit} of element {element} of {name}" in found.diagnosis.summary
