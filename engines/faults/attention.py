@@ -1,5 +1,6 @@
 """Attention that visits KV in another order for some of its rows: what all such faults share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -39,7 +40,7 @@ def parts_of(step: Step, batch: Batch, block_size: int) -> list[Slice | None]:
     return found
 
 
-class AttentionFault(Fault):
+class AttentionFault(Fault, ABC):
     """From `step` and `layer` on, the rows that `order` names are computed in its order."""
 
     acts_on = ("attn",)
@@ -50,9 +51,9 @@ class AttentionFault(Fault):
         self.layer = layer
         self._kernel = ""
 
+    @abstractmethod
     def order(self, batch: Batch, block_size: int) -> Order:
         """What to do with the rows of `batch`, whose KV lies in blocks of `block_size`."""
-        raise NotImplementedError
 
     def equip(self, ops: Ops) -> Ops:
         """Replace attention."""

@@ -1,5 +1,6 @@
 """RMS norms whose order of additions follows the number of rows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -10,7 +11,7 @@ from detrec.engines.faults.base import Bounds, Fault, FaultyOp
 from detrec.engines.ops import Ops
 
 
-class NormFault(Fault):
+class NormFault(Fault, ABC):
     """From `step` on, the norm `op` is taken by as many lanes as `lanes` says."""
 
     cause = "reduction-order"
@@ -22,9 +23,9 @@ class NormFault(Fault):
         self.op = op
         self._kernel = ""
 
+    @abstractmethod
     def lanes(self, rows: int) -> int:
         """How many lanes add the squares of each of `rows` rows; 0: as many as there should be."""
-        raise NotImplementedError
 
     def equip(self, ops: Ops) -> Ops:
         """Replace the norm."""
