@@ -5,6 +5,7 @@ around it. Everything else is as in the deterministic engine.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from detrec.kernels.cpu.packed import PackedWeight
 
 def vendor_ops(ops: Ops, framework: str) -> Ops:
     """`ops` with `matmul` done by the framework's library."""
-    unpacked: dict[int, object] = {}
+    # with the weight itself, so that its id is not given to another one while it stands here
+    unpacked: dict[int, tuple[PackedWeight, Any]] = {}
 
     @named(f"{framework}.matmul")
     def matmul(name: str, x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None) -> np.ndarray:
         if id(weight) not in unpacked:
-            unpacked[id(weight)] = arrays.from_numpy(framework, np.ascontiguousarray(weight.unpacked().T))
-        product = arrays.from_numpy(framework, np.ascontiguousarray(x)) @ unpacked[id(weight)]
+            plain = np.ascontiguousarray(weight.unpacked().T)
+            unpacked[id(weight)] = weight, arrays.from_numpy(framework, plain)
+        product = arrays.from_numpy(framework, np.ascontiguousarray(x)) @ unpacked[id(weight)][1]
         if bias is not None:
             product = product + arrays.from_numpy(framework, bias)
         return arrays.host_view(product)
