@@ -23,7 +23,7 @@ VARIANTS = (
     ("deterministic, level op", True, "op"),
     ("vendor kernels, not recorded", False, ""),
 )
-# of the run that is not recorded, as figures.md has them
+# in times of the run that is not recorded
 BARS = {"deterministic, level layer": 1.02, "deterministic, level op": 1.05}
 
 
