@@ -1,10 +1,7 @@
 """Workloads and engine settings drawn from a literal seed: small, and awkward on purpose."""
 
 import random
-from pathlib import Path
 from typing import Any
-
-from detrec.config import ServeConfig, serve_config
 
 MODELS = ("qwen2-tiny", "qwen3-tiny", "llama-tiny")
 CONTEXT = 160
@@ -73,22 +70,3 @@ def schedule(generator: random.Random, needs: list[int]) -> dict[str, Any]:
         "enable_chunked_prefill": generator.random() < 0.8,
         "split_kv_size": split,
     }
-
-
-def workload(seed: int, output: Path) -> tuple[ServeConfig, list[str]]:
-    """A config to record and overrides to its schedule, for a replay that must not be told apart."""
-    generator = random.Random(seed)
-    batch = requests(generator)
-    needs = [len(r["prompt_token_ids"]) + r["sampling"]["max_tokens"] for r in batch]
-    data = {
-        "model": f"builtin:{MODELS[seed % 3]}",
-        "engine": {
-            "max_model_len": CONTEXT,
-            "dtype": generator.choice(["float32", "float32", "bfloat16"]),
-            **schedule(generator, needs),
-        },
-        "requests": batch,
-        "record": {"output": str(output)},
-    }
-    overrides = [f"engine.{key}={value}" for key, value in schedule(generator, needs).items()]
-    return serve_config(data), overrides

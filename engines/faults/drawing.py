@@ -8,10 +8,11 @@ import numpy as np
 
 from detrec.engines.builtin.batch import Draws
 from detrec.engines.faults.base import Bounds, Fault, FaultyOp
+from detrec.engines.faults.redraw import Redraw
 from detrec.engines.ops import Ops
 
 
-class Row0Seed(Fault):
+class Row0Seed(Redraw):
     """The sampler takes one seed for the whole batch."""
 
     name = "row0_seed"
@@ -24,22 +25,12 @@ class Row0Seed(Fault):
     def __init__(self, notify: Callable[[str], None], *, step: int = 2) -> None:
         super().__init__(notify, step=step)
 
-    def equip(self, ops: Ops) -> Ops:
-        """Draw with the first row's seed."""
-
-        def shared(name: str, right: np.ndarray, logprobs: np.ndarray, draws: Draws) -> np.ndarray | None:
-            if not self.armed:
-                return None
-            kept = right.copy()
-            seed = np.full_like(draws.seed, draws.seed[0])
-            wrong: np.ndarray = ops.sample(name, logprobs, replace(draws, seed=seed))
-            self.compare(name, kept, wrong, self.sample_rows())
-            return wrong
-
-        return replace(ops, sample=FaultyOp(ops.sample, shared))
+    def changed(self, draws: Draws) -> Draws:
+        """The first row's seed for all."""
+        return replace(draws, seed=np.full_like(draws.seed, draws.seed[0]))
 
 
-class OffsetDrift(Fault):
+class OffsetDrift(Redraw):
     """Top-p sampling takes its noise from one generator, which every step of the engine advances."""
 
     name = "offset_drift"
@@ -53,20 +44,12 @@ class OffsetDrift(Fault):
         super().__init__(notify, step=step)
         self.by = by
 
-    def equip(self, ops: Ops) -> Ops:
-        """Draw with the drifted counters."""
-
-        def drifted(name: str, right: np.ndarray, logprobs: np.ndarray, draws: Draws) -> np.ndarray | None:
-            if not self.armed or not (draws.top_p < 1).any():
-                return None
-            kept = right.copy()
-            drift = np.uint64(self.by * (self._now.index - self.from_step + 1))
-            counter = np.where(draws.top_p < 1, draws.counter + drift, draws.counter)
-            wrong: np.ndarray = ops.sample(name, logprobs, replace(draws, counter=counter))
-            self.compare(name, kept, wrong, self.sample_rows())
-            return wrong
-
-        return replace(ops, sample=FaultyOp(ops.sample, drifted))
+    def changed(self, draws: Draws) -> Draws | None:
+        """The drifted counters."""
+        shared = draws.top_p < 1
+        if not shared.any():
+            return None
+        return replace(draws, counter=np.where(shared, draws.counter + self.drift(self.by), draws.counter))
 
 
 class SamplerByBatch(Fault):
