@@ -4,16 +4,16 @@ stdout carries the result and nothing else; progress, notes and errors go to std
 are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not tell.
 """
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from detrec import __version__, interrupt
+from detrec.console import note, say, show
 from detrec.errors import DetrecError
 
 app = typer.Typer(
@@ -32,29 +32,6 @@ FaultName = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is already there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-
-
-def note(text: str) -> None:
-    """Narrate on stderr."""
-    print(text, file=sys.stderr)
-
-
-def say(text: str) -> None:
-    """Print the result on stdout. A reader that left early has seen what it wanted: that is no error."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        # what is still buffered would fail again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise DetrecError(
-                f"standard output cannot be written: {error.strerror}", hint="send it elsewhere"
-            ) from error
-
-
-def show(data: Any) -> None:
-    """Print one JSON object on stdout."""
-    say(json.dumps(data))
 
 
 def _version(asked: bool) -> None:
