@@ -6,36 +6,21 @@ never equal: a run that lost a cell, and differs nowhere else, is `incomplete`.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from detrec.replayer.align import Alignment, Places, align, earlier_pairs, sampling_rows
+from detrec.replayer.align import Alignment, Places, align, earlier_pairs
 from detrec.replayer.cells import Cells, Pairs, compare_cells, join
 from detrec.replayer.columns import Columns, columns_of, recorded_columns, sample_ops
 from detrec.replayer.comparison import Comparison, Counts, RowCounts
 from detrec.replayer.divergence import Divergence, DivergentRows, born, first_of, split_name
 from detrec.replayer.manifest_diff import manifest_diff
-from detrec.replayer.schedule_diff import generations, schedule_diff, seed_diff, served_from_cache
+from detrec.replayer.run import Run, request_ids, run_of
+from detrec.replayer.schedule_diff import schedule_diff, seed_diff
 from detrec.replayer.tokens import compare_tokens
-from detrec.replayer.trace import Samples, Trace
+from detrec.replayer.trace import Trace
 
 _NEVER = np.iinfo(np.int32).max
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One side.
-
-    `number[i]`: the number of its request i, the same in both runs. `sampled`: the row of each draw.
-    """
-
-    trace: Trace
-    number: np.ndarray
-    rows: Places
-    draws: Samples
-    samples: Places
-    sampled: np.ndarray
 
 
 def compare(
@@ -48,8 +33,8 @@ def compare(
     """
     begin = time.perf_counter()
     prefix = recorded.status != "complete"
-    ids = tuple(dict.fromkeys(request.id for run in (recorded, replayed) for request in run.requests))
-    ours, theirs = _run(recorded, ids), _run(replayed, ids)
+    ids = request_ids(recorded, replayed)
+    ours, theirs = run_of(recorded, ids), run_of(replayed, ids)
     rows = align(ours.rows, theirs.rows, prefix=prefix)
     samples = align(ours.samples, theirs.samples, prefix=prefix)
     own_ids = tuple(request.id for request in recorded.requests)
@@ -91,20 +76,6 @@ def compare(
     )
 
 
-def _run(trace: Trace, ids: tuple[str, ...]) -> _Run:
-    index = {name: number for number, name in enumerate(ids)}
-    number = np.array([index[request.id] for request in trace.requests], np.int32)
-    cached = served_from_cache(trace, number, len(ids))
-    request = number[trace.row_request]
-    rows = Places(request, trace.row_position, generations(trace, number, request, trace.row_step), cached)
-    draws = trace.samples()
-    # a cache serves no draw: what one run drew and the other did not is always missing
-    request = number[draws.request]
-    generation = generations(trace, number, request, draws.step)
-    samples = Places(request, draws.position, generation, np.zeros_like(cached))
-    return _Run(trace, number, rows, draws, samples, sampling_rows(rows, trace.row_step, samples, draws.step))
-
-
 def _pairs(places: Places, entries: np.ndarray, recorded: np.ndarray, replayed: np.ndarray) -> Pairs:
     return Pairs(
         recorded, replayed, places.request[entries], places.generation[entries], places.position[entries]
@@ -112,8 +83,8 @@ def _pairs(places: Places, entries: np.ndarray, recorded: np.ndarray, replayed: 
 
 
 def _compare_cells(
-    ours: _Run,
-    theirs: _Run,
+    ours: Run,
+    theirs: Run,
     columns: Columns,
     masks: tuple[np.ndarray, ...],
     rows: Alignment,
@@ -143,8 +114,8 @@ def _compare_cells(
 
 
 def _lost(
-    ours: _Run,
-    theirs: _Run,
+    ours: Run,
+    theirs: Run,
     columns: Columns,
     masks: tuple[np.ndarray, ...],
     rows: Alignment,
@@ -178,7 +149,7 @@ def _places(run: Places, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flipped(
-    ours: _Run, theirs: _Run, rows: Alignment, flips: tuple[np.ndarray, np.ndarray], n_requests: int
+    ours: Run, theirs: Run, rows: Alignment, flips: tuple[np.ndarray, np.ndarray], n_requests: int
 ) -> np.ndarray:
     """The first position of each request whose input token differs because the draw before it did."""
     differ = rows.recorded[ours.trace.row_token[rows.recorded] != theirs.trace.row_token[rows.replayed]]
@@ -193,7 +164,7 @@ def _flipped(
 
 
 def _row_counts(
-    ours: _Run, theirs: _Run, rows: Alignment, flips: tuple[np.ndarray, np.ndarray], n_requests: int
+    ours: Run, theirs: Run, rows: Alignment, flips: tuple[np.ndarray, np.ndarray], n_requests: int
 ) -> RowCounts:
     drawn = np.full(n_requests, _NEVER, np.int64)
     np.minimum.at(drawn, *flips)
