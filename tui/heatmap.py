@@ -39,7 +39,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Shown:
     """States of all lines for columns [start, stop), `per` of them to one: uint8 [lines, bins]."""
 
     key: object
@@ -104,7 +104,7 @@ class HeatMap(Widget, can_focus=True):
         self.line, self.column, self.top = 0, 0, 0
         self.view = Viewport()
         self.field = Field("", (), 0, "")
-        self._window: Window | None = None
+        self._window: Shown | None = None
         self._overview: tuple[np.ndarray, np.ndarray] | None = None
         self._asked: tuple[object, int, int, int] | None = None
 
@@ -117,7 +117,7 @@ class HeatMap(Widget, can_focus=True):
         self._resize(fit=fresh)
         self.put_cursor(line, column)
 
-    def put(self, window: Window) -> None:
+    def put(self, window: Shown) -> None:
         """A window that was asked for; one of another field is dropped."""
         if window.key == self.field.key:
             self._window = window

@@ -24,17 +24,19 @@ PANES = {Level.STEP: "map", Level.LAYER: "map", Level.OP: "ops", Level.ROW: "row
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """`cell` is None where there is nothing to stand on. `map_level` is what the map shows: never below OP.
-
-    `rank` None looks at the worst of all ranks. `element` is one of the cell's tensor.
-    """
+class Place:
+    """A cell, None where there is nothing to stand on; `rank` None looks at the worst of all ranks."""
 
     cell: Cell | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The pane in front, and what the map shows: never anything below OP."""
+
     pane: str = "map"
     map_level: Level = Level.LAYER
-    rank: int | None = None
-    element: int = 0
 
     @property
     def level(self) -> Level:
@@ -44,19 +46,20 @@ class Stand:
                 return level
         return self.map_level
 
-    def down(self) -> "Stand | None":
+    def down(self) -> "Depth | None":
         """One level deeper, None at the bottom."""
-        if self.level is Level.ELEMENT:
-            return None
-        return self._at(Level(self.level + 1))
+        return None if self.level is Level.ELEMENT else self._at(Level(self.level + 1))
 
-    def up(self) -> "Stand | None":
+    def up(self) -> "Depth | None":
         """One level up, None at the top. Out of a pane beside the levels it is the way back to the map."""
         if self.pane not in PANES.values():
             return replace(self, pane="map")
         if self.level is Level.STEP:
             return None
-        return self._at(Level(self.level - 1))
+        # an op that was chosen in the map was in the same pane
+        if self.pane == "map" or self.level > Level.OP:
+            return self._at(Level(self.level - 1))
+        return Depth("map", Level.LAYER)
 
-    def _at(self, level: Level) -> "Stand":
-        return replace(self, pane=PANES[level], map_level=Level(min(level, Level.OP)))
+    def _at(self, level: Level) -> "Depth":
+        return Depth(PANES[level], Level(min(level, Level.OP)))

@@ -1,0 +1,121 @@
+"""What the map is of, for a place and a depth, and its windows read in a thread."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detrec.replayer.divergence import split_name
+from detrec.replayer.survey.cell import Cell, State
+from detrec.replayer.survey.grid import Lines, Window, lines_of
+from detrec.replayer.survey.runs import Runs
+from detrec.replayer.survey.survey import Survey
+from detrec.tui.heatmap import Field, Shown
+from detrec.tui.stand import Level
+from detrec.tui.walking import FAILURES
+
+_MARKS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes two maps the same one. `request` None: along the steps. `turn` counts what made all of it anew."""
+
+    request: str | None
+    layer: int | None
+    rank: int | None
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A map's field and where its lines lie."""
+
+    field: Field
+    lines: Lines
+
+    def line_of(self, cell: Cell) -> int:
+        """The line of the cell's op."""
+        return max(int(self.lines.of[cell.op]), 0)
+
+    def ops_of(self, line: int) -> tuple[int, int]:
+        """The ops behind a line, [first, last]."""
+        return self.lines.ops[line]
+
+
+def chart_of(survey: Survey, cell: Cell, level: Level, rank: int | None, turn: int) -> Chart:
+    """The map on which `cell` is seen at `level`: steps, positions, or the ops of its layer."""
+    runs = survey.runs
+    assert runs is not None, "a cell is of some run"
+    layer = None
+    if level is Level.OP:
+        # outside the layers there is no layer to look into: all ops
+        layer = -1 if (of := split_name(runs.ops[cell.op])[0]) is None else of
+    lines = lines_of(runs.ops, layer)
+    request = None if level is Level.STEP else cell.request
+    columns = runs.recorded.n_steps if request is None else runs.length(request)
+    unit = "step" if request is None else "pos"
+    key = Key(request, layer, rank, turn)
+    return Chart(Field(key, lines.labels, columns, unit, _marks(survey, request)), lines)
+
+
+def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
+    """The columns in which a divergence was born; of very many the first."""
+    runs = survey.runs
+    if runs is None or runs.walk is None:
+        return ()
+    columns = set()
+    for index in range(min(runs.walk.count(born_only=True), _MARKS)):
+        cell = runs.walk.at(index, born_only=True).cell
+        if request is None:
+            columns.add(cell.step)
+        elif cell.request == request:
+            columns.add(cell.position)
+    return tuple(sorted(columns))
+
+
+def window_of(survey: Survey, key: Key, start: int, stop: int, per: int) -> Shown:
+    """States of columns [start, stop), `per` to a bin: the last bin may reach beyond the end."""
+    bins = -(-(stop - start) // per)
+    window = Window(start, start + bins * per, bins, key.request, key.layer, key.rank)
+    return Shown(key, start, start + bins * per, per, survey.grid(window).states)
+
+
+def overview_of(survey: Survey, key: Key, total: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `width` characters over all columns: the share of lines that diverged, and whether any was born."""
+    states = survey.grid(Window(0, total, width, key.request, key.layer, key.rank)).states
+    if not states.size:
+        return np.zeros(width), np.zeros(width, bool)
+    at = np.arange(width) * states.shape[1] // width
+    return (states >= State.INHERITED).mean(axis=0)[at], (states == State.BORN).any(axis=0)[at]
+
+
+class Latest:
+    """One job at a time in a thread of its own; of those that come meanwhile only the last is done."""
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._next: Callable[[], None] | None = None
+        self._busy = False
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do it now, or after the one that runs."""
+        with self._lock:
+            self._next = job
+            if not self._busy:
+                self._busy = True
+                threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job, self._next = self._next, None
+                if job is None:
+                    self._busy = False
+                    return
+            try:
+                job()
+            except FAILURES as error:
+                self._failed(str(error))
