@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from detrec.errors import DetrecError, TraceCorrupt, TraceVersion
 from detrec.recorder.reader import TraceReader
 
-
 _STATUS: dict[type[DetrecError], str] = {TraceCorrupt: "corrupt", TraceVersion: "foreign"}
 
 

@@ -54,6 +54,12 @@ class Runs:
         """The number that a run gives to a request, -1 where it has none of that id."""
         return self._numbers[side is self.replayed].get(request, -1)
 
+    def numbers(self, side: Side) -> np.ndarray:
+        """By the number that a run gives to a request, its number in `ids`, int32 [requests]."""
+        if self.pairs is None:
+            return np.arange(len(side.requests), dtype=np.int32)
+        return (self.pairs.replayed if side is self.replayed else self.pairs.recorded).number
+
     def rows_of(self, side: Side, request: str) -> np.ndarray:
         """The rows of a request in one run, int64, in the order in which they were computed."""
         return np.flatnonzero(side.row_request == self.number(side, request))

@@ -7,31 +7,24 @@ raised for a trace that is broken: `conditions` says what it is, and what cannot
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from detrec.errors import DetrecError
+from detrec.errors import DetrecError, TraceError
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.compare import compare
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_traces
-from detrec.replayer.survey import goto, maps, rows
+from detrec.replayer.survey import command, goto, kernels, kv, maps, rows, tensors, tokens
 from detrec.replayer.survey.cell import Cell, Found
+from detrec.replayer.survey.command import Replayed
 from detrec.replayer.survey.condition import Condition, condition_of, opened
 from detrec.replayer.survey.grid import Grid, Window
 from detrec.replayer.survey.runs import Runs
+from detrec.replayer.survey.schedule import Schedule
 from detrec.replayer.survey.side import Side
+from detrec.replayer.survey.vocabulary import vocabulary
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """What `detrec replay` was told when it made the second run."""
-
-    mode: str = "schedule"
-    overrides: tuple[str, ...] = ()
-    fault: str = ""
 
 
 class Survey:
@@ -51,9 +44,10 @@ class Survey:
         replayed: Replayed | None = None,
         tensors: str | None = None,
     ) -> None:
-        self.run, self.other, self.replayed, self.tensors = run, other, replayed, tensors
+        self.run, self.other, self.made_by, self.tensor_folder = run, other, replayed, tensors
         self.diagnosis = diagnosis
         self._lock = threading.RLock()
+        self._schedule: Schedule | None = None
         self._open()
         if comparison is not None and self.runs is not None and self.runs.pairs is not None:
             self.runs.judge(comparison)
@@ -133,6 +127,41 @@ class Survey:
         return rows.rows_of_op(self._known, step, op, rank)
 
     @property
+    def schedule(self) -> Schedule:
+        """The steps of both runs beside each other; the first look at it takes a moment."""
+        with self._lock:
+            if self._schedule is None:
+                self._schedule = Schedule(self._known)
+            return self._schedule
+
+    def kv(self) -> tuple[kv.KvUse | None, ...]:
+        """The KV blocks that each run held, by step; None where a manifest does not say how large they are."""
+        return tuple(kv.kv_use(side) for side in self._known.sides)
+
+    def tokens(self, request: str) -> tokens.RequestTokens:
+        """The tokens of a request in both runs. ValueError for a request that no run has.
+
+        The first look at a model's vocabulary may take a second.
+        """
+        return tokens.tokens_of(self._known, request, vocabulary(self._known.recorded.manifest))
+
+    def kernels(self) -> tuple[kernels.KernelUse, ...]:
+        """Which kernels ran each op in either run."""
+        return kernels.kernel_uses(self._known, self.schedule.steps)
+
+    def tensors(self) -> tensors.Tensors | None:
+        """What --keep-tensors kept; None where no folder is known, or it holds none (`problem` says why)."""
+        try:
+            return None if self.tensor_folder is None else tensors.kept_tensors(self.tensor_folder)
+        except TraceError as error:
+            self.problem = str(error)
+            return None
+
+    def command(self) -> str:
+        """The detrec command that reproduces what is shown, for a POSIX shell."""
+        return command.command(self.run, self.other, self.made_by)
+
+    @property
     def _paths(self) -> tuple[str, ...]:
         return (self.run,) if self.other is None else (self.run, self.other)
 
@@ -147,6 +176,7 @@ class Survey:
         self._opened = [known for known, _ in found]
         self._sides = [None if reader is None else Side(reader) for _, reader in found]
         self.runs: Runs | None = None
+        self._schedule = None
         self.problem = next((known.detail for known, reader in found if reader is None), "")
         readable = [side for side in self._sides if side is not None]
         if self._sides[0] is None:
