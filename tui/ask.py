@@ -1,19 +1,21 @@
 """The line in which a text is asked for: what to find, or where to go."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Label
-from typing import ClassVar
 
 
 class Ask(Widget):
     """Opens for one text and closes again; `Typed` comes at every letter, `Answered` at the end."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it", show=False, priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Leave it", show=False, priority=True)
+    ]
 
     @dataclass
     class Typed(Message):

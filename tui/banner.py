@@ -46,7 +46,9 @@ def headline(survey: Survey, palette: Palette, *, progress: str = "") -> tuple[T
     found = survey.comparison
     ill = [_condition(condition, palette) for condition in conditions if condition.status != "complete"]
     if survey.runs is None or (survey.problem and found is None):
-        known = ill or [Text.assemble(_badge("cannot tell", "?", palette.warn), " ", words.plain(survey.problem))]
+        known = ill or [
+            Text.assemble(_badge("cannot tell", "?", palette.warn), " ", words.plain(survey.problem))
+        ]
         return tuple(known)
     if survey.other is None:
         return (_alone(survey, palette), *ill)
@@ -65,7 +67,9 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
     text = Text.assemble(_badge(found.verdict, _BADGES[found.verdict], style), " ")
     counts = found.counts
     if found.verdict == "identical":
-        return text.append(f"{counts.equal:,} fingerprints of {found.rows.matched:,} rows and {len(found.ops)} ops are equal")
+        return text.append(
+            f"{counts.equal:,} fingerprints of {found.rows.matched:,} rows and {len(found.ops)} ops are equal"
+        )
     if found.verdict == "incomplete":
         return text.append(f"nothing differs, and {counts.missing:,} cells are missing: that is not equal")
     if found.first is None:
@@ -101,15 +105,17 @@ def _counts(found: Comparison, palette: Palette) -> Text:
         text.append_text(palette.symbol(state)).append(f" {number:,} {name}   ")
     if flip is not None:
         return text.append(f"tokens differ from {words.plain(flip.request)}:{flip.position} on", palette.warn)
-    return text.append("tokens equal" if found.tokens.equal else "tokens equal where both drew one", palette.quiet)
+    return text.append(
+        "tokens equal" if found.tokens.equal else "tokens equal where both drew one", palette.quiet
+    )
 
 
 def _alone(survey: Survey, palette: Palette) -> Text:
     (known,) = survey.conditions
-    about = (
-        f"{words.count(known.steps, 'step')}, {known.rows:,} rows x {known.ops} ops, {words.count(known.ranks, 'rank')}"
+    about = f"{words.count(known.steps, 'step')}, {known.rows:,} rows x {known.ops} ops, {words.count(known.ranks, 'rank')}"
+    return Text.assemble(
+        (f" {known.status.upper()} ", palette.strong + _REVERSED), f" {words.plain(known.path)}: {about}"
     )
-    return Text.assemble((f" {known.status.upper()} ", palette.strong + _REVERSED), f" {words.plain(known.path)}: {about}")
 
 
 def _condition(known: Condition, palette: Palette) -> Text:

@@ -1,7 +1,5 @@
 """What the map is of, for a place and a depth, and its windows read in a thread."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +7,10 @@ import numpy as np
 from detrec.replayer.divergence import split_name
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.grid import Lines, Window, lines_of
-from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.survey import Survey
+from detrec.tui import words
 from detrec.tui.heatmap import Field, Shown
 from detrec.tui.stand import Level
-from detrec.tui.walking import FAILURES
 
 _MARKS = 20_000
 
@@ -60,6 +57,18 @@ def chart_of(survey: Survey, cell: Cell, level: Level, rank: int | None, turn: i
     return Chart(Field(key, lines.labels, columns, unit, _marks(survey, request)), lines)
 
 
+def title_of(survey: Survey, cell: Cell, level: Level) -> str:
+    """What a map shows."""
+    if level is Level.STEP:
+        return "Layers x steps"
+    request = words.plain(cell.request)
+    if level is Level.LAYER or survey.runs is None:
+        return f"Layers x positions of {request}"
+    layer = split_name(survey.runs.ops[cell.op])[0]
+    what = "All ops" if layer is None else f"Ops of layer {layer}"
+    return f"{what} x positions of {request}"
+
+
 def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
     """The columns in which a divergence was born; of very many the first."""
     runs = survey.runs
@@ -89,33 +98,3 @@ def overview_of(survey: Survey, key: Key, total: int, width: int) -> tuple[np.nd
         return np.zeros(width), np.zeros(width, bool)
     at = np.arange(width) * states.shape[1] // width
     return (states >= State.INHERITED).mean(axis=0)[at], (states == State.BORN).any(axis=0)[at]
-
-
-class Latest:
-    """One job at a time in a thread of its own; of those that come meanwhile only the last is done."""
-
-    def __init__(self, failed: Callable[[str], None]) -> None:
-        self._failed = failed
-        self._lock = threading.Lock()
-        self._next: Callable[[], None] | None = None
-        self._busy = False
-
-    def do(self, job: Callable[[], None]) -> None:
-        """Do it now, or after the one that runs."""
-        with self._lock:
-            self._next = job
-            if not self._busy:
-                self._busy = True
-                threading.Thread(target=self._work, daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                job, self._next = self._next, None
-                if job is None:
-                    self._busy = False
-                    return
-            try:
-                job()
-            except FAILURES as error:
-                self._failed(str(error))

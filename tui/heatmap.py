@@ -81,6 +81,8 @@ class HeatMap(Widget, can_focus=True):
         heatmap: "HeatMap"
         line: int
         column: int
+        updown: bool
+        sideways: bool
 
     @dataclass
     class Opened(Message):
@@ -90,17 +92,27 @@ class HeatMap(Widget, can_focus=True):
 
     @dataclass
     class WindowWanted(Message):
-        """Columns [start, stop), `per` to a character, are to be drawn: `put` them."""
+        """Columns [start, until), `per` to a character, are to be drawn: `put` them."""
 
         heatmap: "HeatMap"
         key: object
         start: int
-        stop: int
+        until: int
         per: int
+
+    @dataclass
+    class OverviewWanted(Message):
+        """The minimap of `width` characters over `total` columns is to be drawn: `put_overview` it."""
+
+        heatmap: "HeatMap"
+        key: object
+        total: int
+        width: int
 
     def __init__(self, *, id: str, title: str) -> None:
         super().__init__(id=id)
         self.border_title = title
+        self.hidden = False
         self.line, self.column, self.top = 0, 0, 0
         self.view = Viewport()
         self.field = Field("", (), 0, "")
@@ -169,7 +181,11 @@ class HeatMap(Widget, can_focus=True):
 
     def _ask(self) -> None:
         view = self.view
-        if not self.field.labels or not self.content_size.width or (self._window and self._window.holds(view)):
+        if (
+            not self.field.labels
+            or not self.content_size.width
+            or (self._window and self._window.holds(view))
+        ):
             return
         # a screen more on either side, so that the next step along is there already
         start = max(view.start - view.shown, 0) // view.per * view.per
@@ -178,6 +194,8 @@ class HeatMap(Widget, can_focus=True):
         if asked != self._asked:
             self._asked = asked
             self.post_message(self.WindowWanted(self, *asked))
+        if self._overview is None or len(self._overview[0]) != view.width:
+            self.post_message(self.OverviewWanted(self, self.field.key, view.total, view.width))
 
     def render_line(self, y: int) -> Strip:
         """Ruler, marks, lines of cells, minimap."""
@@ -232,9 +250,81 @@ class HeatMap(Widget, can_focus=True):
     def _looks(self) -> list[draw.Look]:
         cross = self._look("heatmap--cross")
         return [
-            draw.Look(look.symbol, self._look(look.style), self._look(look.style) + Style(bgcolor=cross.bgcolor))
+            draw.Look(
+                look.symbol, self._look(look.style), self._look(look.style) + Style(bgcolor=cross.bgcolor)
+            )
             for look in LOOKS
         ]
 
     def _look(self, name: str) -> Style:
         return self.rich_style + self.get_component_rich_style(name, partial=True)
+
+    def choose(self, line: int, column: int) -> None:
+        """Put the cursor somewhere, as if by hand."""
+        before = self.line, self.column
+        self.put_cursor(line, column)
+        after = self.line, self.column
+        if after != before:
+            self.post_message(self.Moved(self, *after, before[0] != after[0], before[1] != after[1]))
+
+    def action_move(self, lines: int, columns: int) -> None:
+        """By lines, and by as many columns as share a character."""
+        self.choose(self.line + lines, self.column + columns * self.view.per)
+
+    def action_jump(self, screens: int) -> None:
+        """By what is seen."""
+        self.view = self.view.panned(screens * self.view.shown)
+        self.choose(self.line, self.column + screens * self.view.shown)
+
+    def action_edge(self, last: int) -> None:
+        """To the first or the last column."""
+        self.choose(self.line, self.field.columns - 1 if last else 0)
+
+    def action_zoom(self, by: int) -> None:
+        """Closer or further, around the cursor."""
+        self._zoom(by, self.column)
+
+    def action_fit(self) -> None:
+        """Everything in sight."""
+        self.view = self.view.fitted()
+        self.put_cursor(self.line, self.column)
+
+    def _zoom(self, by: int, around: int) -> None:
+        self.view = self.view.zoomed(by, around)
+        self._ask()
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """One click selects, two open; on the minimap it goes there."""
+        offset = event.get_content_offset(self)
+        if offset is None or not self.field.columns:
+            return
+        x, line = offset.x - self._gutter, self.top + offset.y - _HEAD
+        if offset.y == self.content_size.height - 1:
+            self.choose(self.line, max(x, 0) * self.field.columns // max(self.view.width, 1))
+            return
+        column = self.view.column_at(x)
+        if column is None or not 0 <= line < len(self.field.labels) or offset.y < _HEAD:
+            return
+        self.choose(line, column)
+        if event.chain == 2:
+            self.post_message(self.Opened(self))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Closer, around the pointer."""
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Further."""
+        self._wheel(event, -1)
+
+    def _wheel(self, event: events.MouseEvent, by: int) -> None:
+        event.stop()
+        offset = event.get_content_offset(self)
+        column = None if offset is None else self.view.column_at(offset.x - self._gutter)
+        if event.shift:
+            self.view = self.view.panned(-by * max(self.view.shown // 8, self.view.per))
+            self._ask()
+            self.refresh()
+        else:
+            self._zoom(by, self.column if column is None else column)

@@ -27,7 +27,13 @@ class Look:
 
 
 def cells(
-    states: np.ndarray, looks: Sequence[Look], view: Viewport, *, crossed: bool, cursor: int | None, hot: Style
+    states: np.ndarray,
+    looks: Sequence[Look],
+    view: Viewport,
+    *,
+    crossed: bool,
+    cursor: int | None,
+    hot: Style,
 ) -> list[Segment]:
     """One line of states, uint8 [bins], from the viewport's first column on; `cursor` is a bin of it.
 

@@ -46,7 +46,9 @@ def help_text(palette: Palette) -> Text:
         for binding in widget.BINDINGS:
             assert isinstance(binding, Binding)
             _line(text, shown_key(binding), binding.description.lower(), palette)
-    text.append("\nThe mouse selects, opens with two clicks, and scrolls or zooms with the wheel.\n", palette.quiet)
+    text.append(
+        "\nThe mouse selects, opens with two clicks, and scrolls or zooms with the wheel.\n", palette.quiet
+    )
     text.append("\nCells\n", palette.label)
     for look in LOOKS[1:]:
         text.append("  ").append_text(palette.symbol(look.state)).append(f" {name_of(look.state):10} ")

@@ -14,7 +14,14 @@ SECTIONS = {
 
 
 def _key(
-    id: str, key: str, action: str, name: str, help: str, *, display: str | None = None, priority: bool = False
+    id: str,
+    key: str,
+    action: str,
+    name: str,
+    help: str,
+    *,
+    display: str | None = None,
+    priority: bool = False,
 ) -> Binding:
     return Binding(key, action, name, tooltip=help, id=id, key_display=display, priority=priority)
 
@@ -26,7 +33,9 @@ KEYMAP = [
     _key("go.born", "b", "born", "born only", "born divergences alone, or inherited ones too"),
     _key("go.find", "slash", "find", "find", "keep the lines of a pane that hold a text", display="/"),
     _key("go.goto", "colon", "goto", "goto", "go to a step, request:position or op", display=":"),
-    _key("move.down", "enter", "down", "in", "one level deeper: step, layer, op, row, element", display="enter"),
+    _key(
+        "move.down", "enter", "down", "in", "one level deeper: step, layer, op, row, element", display="enter"
+    ),
     _key("move.up", "escape", "up", "up", "one level up", display="esc"),
     _key("move.step_next", "right_square_bracket", "step(1)", "step", "next step", display="]"),
     _key("move.step_previous", "left_square_bracket", "step(-1)", "step", "previous step", display="["),

@@ -1,10 +1,11 @@
 """The last line: as many keys as fit, the most wanted first. Each can be clicked."""
 
+from typing import ClassVar
+
+from rich.text import Text
 from textual import events
 from textual.binding import Binding
 from textual.widget import Widget
-from rich.text import Text
-from typing import ClassVar
 
 from detrec.tui.keymap import shown_key
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -35,7 +36,7 @@ class Listing(ScrollView, can_focus=True):
         Binding("left", "shift(-1)", "Scroll left", show=False),
         Binding("right", "shift(1)", "Scroll right", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"listing--cursor", "listing--header"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"listing--cursor", "listing--cursor-blurred", "listing--header"}
 
     cursor: reactive[int] = reactive(0)
 
@@ -60,24 +61,24 @@ class Listing(ScrollView, can_focus=True):
 
     @dataclass
     class PageWanted(Message):
-        """Lines [start, stop) are about to be drawn: `put` them. `ticket` says for which list."""
+        """Lines [start, until) are about to be drawn: `put` them. `ticket` says for which list."""
 
         listing: "Listing"
         ticket: int
         start: int
-        stop: int
+        until: int
 
     def __init__(self, *, id: str, title: str) -> None:
         super().__init__(id=id)
         self.border_title = title
-        self.header: Text | None = None
+        self.header: tuple[Text, ...] = ()
         self.count = 0
         self.ticket = 0
         self._pages: dict[int, Sequence[Text]] = {}
         self._asked: set[int] = set()
         self._width = 0
 
-    def show(self, lines: Sequence[Text], *, header: Text | None = None, cursor: int | None = None) -> None:
+    def show(self, lines: Sequence[Text], *, header: Sequence[Text] = (), cursor: int | None = None) -> None:
         """Replace everything."""
         self.expect(len(lines), header=header, cursor=cursor)
         self._pages = {0: lines} if len(lines) <= PAGE else {}
@@ -85,11 +86,11 @@ class Listing(ScrollView, can_focus=True):
             self._pages = {at: lines[at * PAGE : (at + 1) * PAGE] for at in range(-(-len(lines) // PAGE))}
         self._measure(lines)
 
-    def expect(self, count: int, *, header: Text | None = None, cursor: int | None = None) -> None:
+    def expect(self, count: int, *, header: Sequence[Text] = (), cursor: int | None = None) -> None:
         """A list of `count` lines that come as they are asked for."""
         self.ticket += 1
-        self.count, self.header = count, header
-        self._pages, self._asked, self._width = {}, set(), 0 if header is None else header.cell_len
+        self.count, self.header = count, tuple(header)
+        self._pages, self._asked, self._width = {}, set(), max([0, *(line.cell_len for line in header)])
         self._measure(())
         at = self.cursor if cursor is None else cursor
         self.set_reactive(Listing.cursor, max(min(at, count - 1), 0))
@@ -116,7 +117,7 @@ class Listing(ScrollView, can_focus=True):
     @property
     def plain(self) -> str:
         """Everything that is loaded, as text: what a reader of the whole pane would see."""
-        texts = [] if self.header is None else [self.header]
+        texts = [*self.header]
         texts += [text for text in map(self.line_text, range(self.count)) if text is not None]
         return "\n".join(text.plain.rstrip() for text in texts)
 
@@ -125,9 +126,9 @@ class Listing(ScrollView, can_focus=True):
         blank = self.rich_style
         width = self.scrollable_content_region.width
         left = self.scroll_offset.x
-        if self.header is not None and y == 0:
+        if y < self._head:
             style = blank + self.get_component_rich_style("listing--header", partial=True)
-            return self._strip(self.header, left, width, style)
+            return self._strip(self.header[y], left, width, style if y == self._head - 1 else blank)
         index = self.scroll_offset.y + y - self._head
         if not 0 <= index < self.count:
             return Strip.blank(width, blank)
@@ -138,22 +139,23 @@ class Listing(ScrollView, can_focus=True):
         style = blank
         if index == self.cursor:
             # what a line says by colour it still says under the cursor
-            style = blank + self.get_component_rich_style("listing--cursor", partial=not self.has_focus)
+            name = "listing--cursor" if self.has_focus else "listing--cursor-blurred"
+            style = blank + self.get_component_rich_style(name, partial=True)
         return self._strip(text, left, width, style, over=index == self.cursor)
 
     def _strip(self, text: Text, left: int, width: int, style: Style, *, over: bool = False) -> Strip:
+        # under the cursor a line keeps its weights and has the cursor's colours
+        kept = _uncoloured if over else _as_it_is
         segments = [
-            segment for segment in text.render(self.app.console, end="") if segment.text
+            Segment(part, style + kept(own or Style.null()))
+            for part, own, _ in text.render(self.app.console, end="")
+            if part
         ]
-        strip = Strip(segments)
-        if over:
-            strip = strip.apply_style(Style.null())
-        strip = Strip([type(s)(s.text, style + (s.style or Style.null())) for s in strip])
-        return strip.crop_extend(left, left + width, style)
+        return Strip(segments).crop_extend(left, left + width, style)
 
     @property
     def _head(self) -> int:
-        return 0 if self.header is None else 1
+        return len(self.header)
 
     def _measure(self, lines: Sequence[Text]) -> None:
         self._width = max([self._width, *(text.cell_len for text in lines)])
@@ -226,6 +228,10 @@ class Listing(ScrollView, can_focus=True):
         """And who has not."""
         self.refresh()
 
-    def region_of(self, line: int) -> Region:
-        """Where a line is, in the widget's content."""
-        return Region(0, line - self.scroll_offset.y + self._head, self.size.width, 1)
+
+def _as_it_is(style: Style) -> Style:
+    return style
+
+
+def _uncoloured(style: Style) -> Style:
+    return style.without_color

@@ -1,12 +1,14 @@
 """What the explorer's threads post: they touch no widget."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from rich.text import Text
+import numpy as np
 from textual.message import Message
 
 from detrec.replayer.survey.rows import Row, RowOfOp
 from detrec.replayer.survey.survey import Survey
+from detrec.tui.heatmap import Shown
 from detrec.tui.stand import Place
 
 
@@ -23,14 +25,24 @@ class Compared(Message):
 
 
 @dataclass
+class Progressed(Message):
+    """How far something that takes its time has come."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass
 class Grown(Message):
     """A trace has grown or was closed, and was opened anew."""
 
 
 @dataclass
 class Arrived(Message):
-    """The moves that were wanted were made: where they led, and what is to be seen there."""
+    """The first `moves` moves that were wanted were made: where they led, and what is to be seen there."""
 
+    moves: int
     place: Place
     row: Row | None
     rows: tuple[RowOfOp, ...]
@@ -40,5 +52,30 @@ class Arrived(Message):
 class Said(Message):
     """Something for the reader."""
 
-    text: str | Text
+    text: str
     bad: bool = False
+
+
+@dataclass
+class Charted(Message):
+    """A window of the map was read."""
+
+    window: Shown
+
+
+@dataclass
+class Overviewed(Message):
+    """The line under the map that `key` names was read: see `HeatMap.put_overview`."""
+
+    key: object
+    density: np.ndarray
+    born: np.ndarray
+
+
+@dataclass
+class Filled(Message):
+    """The facts that a pane asked for, and the text that its lines are to hold."""
+
+    pane: Any
+    facts: Any
+    find: str

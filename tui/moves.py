@@ -54,14 +54,21 @@ def following(survey: Survey, place: Place, *, back: bool, born_only: bool) -> P
         return first(survey, place)
     step = survey.previous if back else survey.next
     kind = "born divergence" if born_only else "divergence"
-    return _found(survey, place, step(_cell(place), born_only=born_only), f"no {kind} {'before' if back else 'after'} this one")
+    return _found(
+        survey,
+        place,
+        step(_cell(place), born_only=born_only),
+        f"no {kind} {'before' if back else 'after'} this one",
+    )
 
 
 def _found(survey: Survey, place: Place, found: Found | None, otherwise: str) -> Place:
     if found is not None:
         return replace(place, cell=found.cell)
     if survey.other is None:
-        raise ValueError("one run alone: nothing to diverge from; r replays it, detrec explore RUN OTHER compares")
+        raise ValueError(
+            "one run alone: nothing to diverge from; r replays it, detrec explore RUN OTHER compares"
+        )
     if survey.comparison is None:
         raise ValueError(survey.problem or "still comparing")
     raise ValueError(otherwise or "no fingerprint differs")
@@ -135,6 +142,16 @@ def to_position(survey: Survey, place: Place, position: int) -> Place:
     return replace(place, cell=runs.cell(int(rows[0]), int(others[0]), here.op))
 
 
+def to_cell(place: Place, cell: Cell) -> Place:
+    """To a cell that a list has shown."""
+    return replace(place, cell=cell)
+
+
+def stay(survey: Survey, place: Place) -> Place:
+    """Look again; begin where nothing was yet."""
+    return start(survey, place) if place.cell is None else place
+
+
 def to_op(survey: Survey, place: Place, op: int) -> Place:
     """To another op of the same row."""
     return replace(place, cell=replace(_cell(place), op=op))
@@ -153,7 +170,11 @@ def into_step(survey: Survey, place: Place) -> Place:
     here, runs = _cell(place), runs_of(survey)
     rows, others, _ = runs.step_rows(here.step, here.step + 1)
     layer = split_name(runs.ops[here.op])[0]
-    ops = [op for op, name in enumerate(runs.ops) if op == here.op or (layer is not None and split_name(name)[0] == layer)]
+    ops = [
+        op
+        for op, name in enumerate(runs.ops)
+        if op == here.op or (layer is not None and split_name(name)[0] == layer)
+    ]
     worst = runs.states(rows, others, place.rank)[:, ops].max(axis=1, initial=0)
     at = int(worst.argmax()) if len(worst) else 0
     own = (rows == here.row) & (others == here.other)

@@ -34,16 +34,26 @@ class OpsPane(Listing):
         self.ops = tuple(number for number, _ in shown)
         self.border_subtitle = words.count(len(shown), "op")
         cursor = next((line for line, number in enumerate(self.ops) if number >= op), len(self.ops) - 1)
-        self.show([line for _, line in shown], header=table.header(), cursor=cursor)
+        self.show([line for _, line in shown], header=[table.header()], cursor=cursor)
 
 
 def _table(row: Row, *, alone: bool, several: bool) -> Table:
     name = Column("op", widest([op.name for op in row.ops], 8, 20))
     rank = [Column("rank", 4, right=True)] if several else []
     if alone:
-        return Table((Column("", 1), name, Column("state", 9), *rank, Column("fingerprint", 16), Column("kernel")))
+        return Table(
+            (Column("", 1), name, Column("state", 9), *rank, Column("fingerprint", 16), Column("kernel"))
+        )
     return Table(
-        (Column("", 1), name, Column("state", 9), *rank, Column("recorded", 16), Column("replayed", 16), Column("kernel"))
+        (
+            Column("", 1),
+            name,
+            Column("state", 9),
+            *rank,
+            Column("recorded", 16),
+            Column("replayed", 16),
+            Column("kernel"),
+        )
     )
 
 

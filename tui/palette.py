@@ -35,7 +35,15 @@ def palette_of(variables: Mapping[str, str], *, colour: bool) -> Palette:
     """From a theme's variables, or of bold, dim and reverse alone."""
     if not colour:
         plain, dim, bold, reverse = Style(), Style(dim=True), Style(bold=True), Style(reverse=True)
-        states = (dim, plain, dim, Style(underline=True), Style(underline=True, bold=True), plain, Style(bold=True))
+        states = (
+            dim,
+            plain,
+            dim,
+            Style(underline=True),
+            Style(underline=True, bold=True),
+            plain,
+            Style(bold=True),
+        )
         return Palette(states, dim, bold, bold, plain, bold, bold, reverse)
     colours = {name: Style(color=variables[name]) for name in (
         "quiet", "primary", "success", "state-equal", "state-missing", "state-inherited", "state-born", "error",

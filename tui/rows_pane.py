@@ -35,7 +35,7 @@ class RowsPane(Listing):
         self.border_subtitle = words.count(len(shown), "row")
         at = (here.row, here.other)
         cursor = next((line for line, cell in enumerate(self.cells) if (cell.row, cell.other) == at), 0)
-        self.show([line for _, line in shown], header=table.header(), cursor=cursor)
+        self.show([line for _, line in shown], header=[table.header()], cursor=cursor)
 
 
 def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:

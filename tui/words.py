@@ -1,5 +1,8 @@
 """Facts as words, the same that `--json` prints: numbers, fingerprints, ids, places."""
 
+import json
+from typing import Any
+
 from detrec.replayer.survey.cell import Cell
 
 
@@ -22,3 +25,8 @@ def place(cell: Cell) -> str:
 def count(number: int, what: str) -> str:
     """A number of things."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def value(of: Any) -> str:
+    """A value as JSON has it, in printable ASCII; a side that has none is a line."""
+    return "-" if of is None else json.dumps(of)

@@ -1,0 +1,271 @@
+"""The part of the explorer that reads: traces are opened, compared and followed, and panes are filled."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rich.text import Text
+from textual.app import App
+
+from detrec.replayer.survey.survey import Survey
+from detrec.tui import banner, charting, moves, words
+from detrec.tui.banner import Banner
+from detrec.tui.cause_pane import CausePane
+from detrec.tui.elements_pane import ElementsPane
+from detrec.tui.heatmap import HeatMap
+from detrec.tui.kernels_pane import KernelsPane
+from detrec.tui.listing import Listing
+from detrec.tui.manifest_pane import ManifestPane
+from detrec.tui.messages import (
+    Arrived,
+    Charted,
+    Compared,
+    Filled,
+    Grown,
+    Opened,
+    Overviewed,
+    Progressed,
+    Said,
+)
+from detrec.tui.ops_pane import OpsPane
+from detrec.tui.palette import Palette, palette_of
+from detrec.tui.rows_pane import RowsPane
+from detrec.tui.schedule_pane import SchedulePane
+from detrec.tui.stand import Depth, Level, Place
+from detrec.tui.status import Status
+from detrec.tui.tokens_pane import TokensPane
+from detrec.tui.walking import FAILURES, Latest, Walker
+
+
+class Reading(App[None]):
+    """What is known, and how it comes to the screen. `turn` counts how often everything was read anew."""
+
+    def begin(self, open_survey: Callable[[], Survey], *, colour: bool, follow: float) -> None:
+        """Before there is a screen."""
+        self._open_survey, self._colour, self._follow = open_survey, colour, follow
+        self.survey: Survey | None = None
+        self.place = Place()
+        self.depth = Depth()
+        self.beside = "cause"
+        self.turn = 0
+        self.born_only = False
+        self.finds: dict[str, str] = {}
+        self.walker = Walker(self)
+        self.arrived: Arrived | None = None
+        self.chart: charting.Chart | None = None
+        self._maps, self._minimaps, self._fills = (Latest(self._failed) for _ in range(3))
+        self._polls = Latest(self._failed)
+
+    @property
+    def palette(self) -> Palette:
+        """The theme's styles."""
+        return palette_of(self.theme_variables, colour=self._colour)
+
+    def part(self, kind: type[Any]) -> Any:
+        """The one widget of its kind on the explorer's own screen, whatever lies over it."""
+        return self.screen_stack[0].query_one(kind)
+
+    def _failed(self, text: str) -> None:
+        self.post_message(Said(text, bad=True))
+
+    def start_reading(self) -> None:
+        """Open the traces."""
+        self.run_worker(self._open, thread=True, group="open")
+
+    def _open(self) -> None:
+        survey = self._open_survey()
+        self.post_message(Opened(survey))
+        self._compare(survey)
+
+    def _compare(self, survey: Survey) -> None:
+        survey.compare(
+            progress=lambda what, done, total: self.post_message(Progressed(what, done, total)) and None
+        )
+        self.post_message(Compared())
+
+    def on_opened(self, message: Opened) -> None:
+        """There is something to look at, before it is known what differs."""
+        self.survey = self.walker.survey = message.survey
+        self.headline()
+        self.beside = "cause" if message.survey.other is not None else "schedule"
+        self.arrange()
+        if message.survey.runs is not None:
+            self.walker.go(moves.start)
+        if any(known.status == "recording" for known in message.survey.conditions):
+            self.set_interval(self._follow, partial(self._polls.do, self._poll))
+
+    def on_compared(self, message: Compared) -> None:
+        """Now it is known: to the first divergence, unless somebody has gone elsewhere."""
+        self.turn += 1
+        self.headline()
+        self.fill_all()
+        if self.survey is not None and self.survey.runs is not None:
+            self.walker.go(moves.start if self.walker.wanted <= 1 else lambda survey, place: place)
+
+    def on_progressed(self, message: Progressed) -> None:
+        """A share, on the banner."""
+        share = f"{100 * message.done // max(message.total, 1)} %"
+        self.headline(f"{share} of the rows read")
+
+    def _poll(self) -> None:
+        survey = self.survey
+        if survey is not None and survey.refresh():
+            self.post_message(Grown())
+            self._compare(survey)
+
+    def on_grown(self, message: Grown) -> None:
+        """More steps than a moment ago."""
+        self.turn += 1
+        self.headline()
+        self.walker.go(moves.stay)
+
+    def on_said(self, message: Said) -> None:
+        """Something for the reader."""
+        self.say(message.text, bad=message.bad)
+
+    def headline(self, progress: str = "") -> None:
+        """The banner."""
+        shown = self.part(Banner)
+        if self.survey is None:
+            return
+        shown.lines = banner.headline(self.survey, self.palette, progress=progress)
+
+    def on_arrived(self, message: Arrived) -> None:
+        """Somewhere else, or the same place known better."""
+        if message.moves != self.walker.wanted:
+            return
+        self.arrived, before = message, self.place
+        self.place = message.place
+        self.show_place()
+        if before.cell is None or (self.place.cell and before.cell.request != self.place.cell.request):
+            self.fill(self.part(TokensPane))
+
+    def show_place(self) -> None:
+        """The map, the ops and the rows for the place; the way to it on the line above the keys."""
+        arrived, survey = self.arrived, self.survey
+        if arrived is None or survey is None or survey.runs is None or arrived.place.cell is None:
+            return
+        cell, alone = arrived.place.cell, survey.other is None
+        self.show_map()
+        looks: dict[str, Any] = {"alone": alone, "born_only": self.born_only}
+        if arrived.row is not None:
+            self.part(OpsPane).show_row(
+                arrived.row, cell.op, self.palette, find=self.finds.get("ops", ""), **looks
+            )
+        name, several = survey.runs.ops[cell.op], survey.runs.ranks > 1
+        self.part(RowsPane).show_rows(
+            name, cell, arrived.rows, self.palette, several=several, find=self.finds.get("rows", ""), **looks
+        )
+        self.fill(self.part(ElementsPane))
+        self.show_way()
+
+    def show_way(self) -> None:
+        """step > layer > op > row: what has been chosen, the level one is at in bold."""
+        cell, survey = self.place.cell, self.survey
+        if cell is None or survey is None or survey.runs is None:
+            return
+        layer, _, op = survey.runs.ops[cell.op].rpartition(".")
+        rank = "" if self.place.rank is None else f" rank {self.place.rank}"
+        names = (
+            f"step {cell.step}",
+            f"layer {layer or '-'}",
+            f"op {op}{rank}",
+            f"row {words.place(cell)}",
+            "element",
+        )
+        way = Text()
+        for level, name in zip(Level, names, strict=True):
+            here = level == self.depth.level
+            way.append(" › " if level else "", self.palette.quiet)
+            way.append(
+                name, self.palette.strong if here else self.palette.quiet if level > self.depth.level else ""
+            )
+        found = self.arrived.row.ops[cell.op] if self.arrived and self.arrived.row else None
+        if found is not None:
+            way.append("   ").append_text(self.palette.named(found.state))
+        self.part(Status).way = way
+
+    def show_map(self) -> None:
+        """The field for the place and the depth, and the cursor in it."""
+        cell, survey = self.place.cell, self.survey
+        if cell is None or survey is None or survey.runs is None:
+            return
+        chart = charting.chart_of(survey, cell, self.depth.map_level, self.place.rank, self.turn)
+        self.chart = chart
+        heatmap = self.part(HeatMap)
+        heatmap.hidden = self.born_only
+        column = cell.step if self.depth.map_level is Level.STEP else cell.position
+        heatmap.border_title = charting.title_of(survey, cell, self.depth.map_level)
+        heatmap.show(chart.field, line=chart.line_of(cell), column=column)
+
+    def on_heat_map_window_wanted(self, message: HeatMap.WindowWanted) -> None:
+        """Read it in a thread."""
+        survey, key = self.survey, message.key
+        if survey is None or not isinstance(key, charting.Key):
+            return
+        self._maps.do(
+            lambda: self.post_message(
+                Charted(charting.window_of(survey, key, message.start, message.until, message.per))
+            )
+        )
+
+    def on_heat_map_overview_wanted(self, message: HeatMap.OverviewWanted) -> None:
+        """Read it in a thread, after what is on the screen."""
+        survey, key = self.survey, message.key
+        if survey is None or not isinstance(key, charting.Key):
+            return
+        self._minimaps.do(
+            lambda: self.post_message(
+                Overviewed(key, *charting.overview_of(survey, key, message.total, message.width))
+            )
+        )
+
+    def on_charted(self, message: Charted) -> None:
+        """A window of the map."""
+        self.part(HeatMap).put(message.window)
+
+    def on_overviewed(self, message: Overviewed) -> None:
+        """The line under the map."""
+        self.part(HeatMap).put_overview(message.key, message.density, message.born)
+
+    def fill_all(self) -> None:
+        """Every pane that does not follow the cursor."""
+        for kind in (CausePane, SchedulePane, TokensPane, ManifestPane, KernelsPane):
+            self.fill(self.part(kind))
+
+    def fill(self, pane: Any) -> None:
+        """Read what a pane shows, in a thread."""
+        survey, place = self.survey, self.place
+        if survey is None:
+            return
+        find = self.finds.get(pane.id, "")
+
+        def read() -> None:
+            self.post_message(Filled(pane, pane.read(survey, place), find))
+
+        self._fills_of(pane).do(read)
+
+    def _fills_of(self, pane: Any) -> Latest:
+        if not hasattr(pane, "latest"):
+            pane.latest = Latest(self._failed)
+        return pane.latest
+
+    def on_filled(self, message: Filled) -> None:
+        """What a pane asked for."""
+        message.pane.show_read(message.facts, self.palette, find=message.find)
+
+    def on_listing_page_wanted(self, message: Listing.PageWanted) -> None:
+        """A page of a list that is too long to be read at once."""
+        pane, survey, palette = message.listing, self.survey, self.palette
+        if survey is None:
+            return
+
+        def read() -> None:
+            try:
+                lines = pane.page(palette, message.start, message.until)
+            except FAILURES as error:
+                self._failed(str(error))
+                return
+            self.call_from_thread(pane.put, message.ticket, message.start, lines)
+
+        self.run_worker(read, thread=True, group="pages")
