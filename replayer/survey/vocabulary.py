@@ -6,9 +6,9 @@ read give none: token ids are shown then.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from detrec.engines.builtin.weights import open_checkpoint
 from detrec.errors import DetrecError
 from detrec.replayer.survey.tokens import Text
 
@@ -22,10 +22,8 @@ def vocabulary(manifest: Mapping[str, Any]) -> Text | None:
 @lru_cache(maxsize=4)
 def _of_model(model: str) -> Text | None:
     try:
-        tokenizer = _tokenizer(model)
-    except (DetrecError, OSError):
-        return None
-    if tokenizer is None:
+        tokenizer = open_checkpoint(model).tokenizer()
+    except DetrecError:
         return None
 
     @lru_cache(maxsize=1 << 16)
@@ -33,20 +31,3 @@ def _of_model(model: str) -> Text | None:
         return str(tokenizer.decode([token]))
 
     return text
-
-
-def _tokenizer(model: str) -> Any:
-    if model.startswith("builtin:"):
-        from detrec.engines.builtin.seeded import SeededCheckpoint
-
-        return SeededCheckpoint(model.removeprefix("builtin:")).tokenizer()
-    path = Path(model)
-    if path.is_dir():
-        from detrec.engines.builtin.tokenizer_files import directory_tokenizer
-
-        return directory_tokenizer(path)
-    if path.is_file():
-        from detrec.engines.builtin.gguf_checkpoint import GgufCheckpoint
-
-        return GgufCheckpoint(path).tokenizer()
-    return None
