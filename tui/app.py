@@ -94,7 +94,6 @@ class Explorer(Acting, Moving, Reading, App[None]):
         shown = plan.shown(pane, self.beside)
         screen = self.screen_stack[0]
         screen.set_class(not plan.split, "-single")
-        screen.set_class(size.height < layout.HIGH, "-low")
         for name, _ in layout.PANES:
             screen.query_one(f"#{name}").display = name in shown
         for side in ("left", "right"):

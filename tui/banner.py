@@ -18,15 +18,20 @@ _BADGES = {"identical": "✓", "diverged": "✗", "incomplete": "?"}
 
 
 class Banner(Widget):
-    """Three lines; on a small screen the first two."""
+    """Some lines, each cut at the end of the screen."""
 
     lines: reactive[tuple[Text, ...]] = reactive(())
 
     def render(self) -> Text:
-        """As many as there is room for."""
-        text = Text("\n").join(self.lines[: max(self.size.height, 1)])
-        text.no_wrap, text.overflow = True, "ellipsis"
-        return text
+        """Each on a line of its own."""
+        lines = [line.copy() for line in self.lines]
+        for line in lines:
+            line.truncate(max(self.content_size.width, 1), overflow="ellipsis")
+        return Text("\n").join(lines)
+
+    def watch_lines(self, lines: tuple[Text, ...]) -> None:
+        """As high as what there is to say."""
+        self.styles.height = max(len(lines), 1)
 
     @property
     def plain(self) -> str:

@@ -12,8 +12,6 @@ from detrec.tui import words
 from detrec.tui.heatmap import Field, Shown
 from detrec.tui.stand import Level
 
-_MARKS = 20_000
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -70,18 +68,16 @@ def title_of(survey: Survey, cell: Cell, level: Level) -> str:
 
 
 def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
-    """The columns in which a divergence was born; of very many the first."""
+    """The columns in which a divergence was born."""
     runs = survey.runs
-    if runs is None or runs.walk is None:
+    if runs is None or runs.comparison is None:
         return ()
-    columns = set()
-    for index in range(min(runs.walk.count(born_only=True), _MARKS)):
-        cell = runs.walk.at(index, born_only=True).cell
-        if request is None:
-            columns.add(cell.step)
-        elif cell.request == request:
-            columns.add(cell.position)
-    return tuple(sorted(columns))
+    rows, own = runs.comparison.divergent, runs.comparison.born
+    if request is None:
+        columns = runs.recorded.row_step[rows.row[own]]
+    else:
+        columns = rows.position[own & (rows.request == runs.ids.index(request))]
+    return tuple(np.unique(columns).tolist())
 
 
 def window_of(survey: Survey, key: Key, start: int, stop: int, per: int) -> Shown:

@@ -22,6 +22,7 @@ from detrec.tui.states import LOOKS
 from detrec.tui.viewport import Viewport
 
 _HEAD, _FOOT = 2, 1
+_GUTTER = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class HeatMap(Widget, can_focus=True):
 
     @property
     def _gutter(self) -> int:
-        return min(max([4, *(len(label) for label in self.field.labels)]) + 1, 18)
+        return min(max([4, *(len(label) for label in self.field.labels)]) + 1, _GUTTER)
 
     @property
     def _rows(self) -> int:
@@ -220,7 +221,8 @@ class HeatMap(Widget, can_focus=True):
 
     def _cells(self, line: int, gutter: int, axis: Style) -> Sequence[Segment]:
         crossed = line == self.line
-        label = self.field.labels[line][: gutter - 1].rjust(gutter - 1)
+        label = self.field.labels[line]
+        label = (label if len(label) < gutter else f"{label[: gutter - 2]}…").rjust(gutter - 1)
         mark = "▸" if crossed else " "
         head = Segment(label + mark, self._look("heatmap--here") if crossed else axis)
         window = self._window

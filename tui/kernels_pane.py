@@ -6,6 +6,7 @@ from detrec.replayer.survey.kernels import KernelUse
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import moves
 from detrec.tui.moves import Move
+from detrec.tui.ops_pane import kernels
 from detrec.tui.palette import Palette
 from detrec.tui.pane import Pane
 from detrec.tui.stand import Place
@@ -27,10 +28,8 @@ class KernelsPane(Pane):
         """The lines that hold `find`."""
         uses, alone = facts
         name = Column("op", widest([use.name for use in uses], 8, 20))
-        wide = widest([use.recorded for use in uses], 8, 44)
         columns = (Column("", 1), name, Column("steps", 6, right=True), Column("from", 5, right=True))
-        kernels = (Column("kernel"),) if alone else (Column("recorded", wide), Column("replayed"))
-        table = Table(columns + kernels)
+        table = Table((*columns, Column("kernel" if alone else "kernel, recorded → replayed")))
         shown = [
             (use, line)
             for use in sorted(uses, key=lambda use: not use.differs)
@@ -52,17 +51,10 @@ class KernelsPane(Pane):
 
 def _line(table: Table, use: KernelUse, palette: Palette, *, alone: bool) -> Text:
     style = palette.strong if use.differs else palette.quiet
-    cells = [
+    return table.line(
         Text("≠" if use.differs else " ", palette.changed),
         Text(use.name, style),
         str(use.steps),
         str(use.first),
-    ]
-    cells.append(Text(use.recorded or "not run", style))
-    if not alone:
-        cells.append(
-            Text(use.replayed or "not run", palette.changed)
-            if use.differs
-            else Text("the same", palette.quiet)
-        )
-    return table.line(*cells)
+        kernels(use.recorded, use.replayed, palette, alone=alone),
+    )

@@ -166,7 +166,11 @@ class Listing(ScrollView, can_focus=True):
         if page not in self._asked:
             self._asked.add(page)
             start = page * PAGE
-            self.post_message(self.PageWanted(self, self.ticket, start, min(start + PAGE, self.count)))
+            # not from here: what is posted while the screen draws does not come further than the screen
+            self.call_next(self._want, self.ticket, start, min(start + PAGE, self.count))
+
+    def _want(self, ticket: int, start: int, until: int) -> None:
+        self.post_message(self.PageWanted(self, ticket, start, until))
 
     def watch_cursor(self, old: int, new: int) -> None:
         """Only two lines change."""

@@ -48,18 +48,14 @@ class ManifestPane(Pane):
         rows += [(key, value, "", False) for key, value in _flat(facts.manifest) if key not in names]
         rows = [row for row in rows if find.lower() in " ".join(row[:3]).lower()]
         key = Column("key", widest([row[0] for row in rows], 3, 44))
-        if facts.differences is None:
-            table = Table((Column("", 1), key, Column("value")))
-        else:
-            wide = widest([row[1] for row in rows], 8, 32)
-            table = Table((Column("", 1), key, Column("recorded", wide), Column("replayed")))
+        table = Table((Column("", 1), key, Column("value, recorded → replayed" if different else "value")))
         lines = []
         for name, recorded, replayed, differs in rows:
             style = palette.strong if differs else palette.quiet
-            cells = [Text("≠" if differs else " ", palette.changed), Text(name, style), Text(recorded, style)]
-            if facts.differences is not None:
-                cells.append(Text(replayed, palette.changed) if differs else Text("the same", palette.quiet))
-            lines.append(table.line(*cells))
+            value = Text(recorded, style)
+            if differs:
+                value.append(" → ").append(replayed, palette.changed)
+            lines.append(table.line(Text("≠" if differs else " ", palette.changed), Text(name, style), value))
         self.border_subtitle = "" if facts.differences is None else words.count(len(different), "difference")
         self._values = tuple(f"{row[0]}: {row[1]}" + (f" | {row[2]}" if row[3] else "") for row in rows)
         self.show(lines, header=[table.header()])

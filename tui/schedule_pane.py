@@ -18,7 +18,7 @@ from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
 from detrec.tui.pane import Pane
 from detrec.tui.stand import Place
-from detrec.tui.table import Column, Table
+from detrec.tui.table import Column, Table, joined
 
 _BAR = " ▁▂▃▄▅▆▇█"
 _SIDE = 28
@@ -84,51 +84,55 @@ class SchedulePane(Pane):
         return line if self._facts.pairs is None else int(self._facts.pairs[line])
 
     def _table(self, facts: Facts) -> Table:
+        step = Column("step", 5, right=True)
         if facts.alone:
             kv = "" if facts.kv is None else f"KV of {facts.kv.blocks}" if facts.kv.blocks else "KV"
             return Table(
-                (
-                    Column("step", 5, True),
-                    Column("rows", 4, True),
-                    Column(kv, 9, True),
-                    Column("slices and events"),
-                )
+                (step, Column("rows", 4, right=True), Column(kv, 9, right=True), Column("slices and events"))
             )
-        side = max((self.scrollable_content_region.width - 24) // 2, _SIDE)
+        steps = (Column("rec", 5, right=True), Column("rep", 5, right=True))
         return Table(
-            (Column("", 1), Column("rec", 5, True), Column("recorded", side), Column("rep", 5, True), Column("replayed", side),
-             Column("differs in"))
-        )  # fmt: skip
+            (Column("", 1), *steps, Column("differs", 8), Column("recorded", self._side), Column("replayed"))
+        )
+
+    @property
+    def _side(self) -> int:
+        return max((self.scrollable_content_region.width - 31) // 2, _SIDE)
 
     def _line(self, table: Table, facts: Facts, index: int, palette: Palette) -> Text:
         pair = facts.schedule[index]
         if facts.alone:
             step = pair.recorded
             assert step is not None, "a run alone has its steps on this side"
-            return table.line(
-                str(step.index), str(step.rows), _held(facts.kv, step.index, palette), _text(step, palette)
-            )
-        differs = bool(facts.schedule.differing[index])
-        cells = []
-        for step in (pair.recorded, pair.replayed):
-            number = "-" if step is None else str(step.index)
-            cells += [number, Text("no such step", palette.quiet) if step is None else _text(step, palette)]
-        mark = Text("≠" if differs else " ", palette.changed)
-        return table.line(mark, *cells, Text(", ".join(pair.differs), palette.warn))
+            held = _held(facts.kv, step.index, palette)
+            return table.line(str(step.index), str(step.rows), held, _text(step, palette))
+        numbers = ["-" if step is None else str(step.index) for step in (pair.recorded, pair.replayed)]
+        differs = Text(", ".join(pair.differs), palette.warn)
+        if not facts.schedule.differing[index] and pair.recorded is not None:
+            # told once, in both columns, what both runs did
+            once = Table((*table.columns[:-2], Column("")))
+            return once.line(" ", *numbers, differs, _text(pair.recorded, palette))
+        sides = [
+            Text("no such step", palette.quiet) if step is None else _text(step, palette, self._side)
+            for step in (pair.recorded, pair.replayed)
+        ]
+        return table.line(Text("≠", palette.changed), *numbers, differs, *sides)
 
 
-def _text(step: StepOf, palette: Palette) -> Text:
-    """Its events and its slices; one that has no equal beside it is marked by colour and a sign."""
-    parts = [(_event(event), palette.warn) for event in step.before]
+def _text(step: StepOf, palette: Palette, width: int | None = None) -> Text:
+    """Its events and its slices; one that has no equal beside it is marked by colour and a sign.
+
+    Where `width` is too little for all, slices that both runs have are left out.
+    """
+    parts = [(_event(event), palette.warn, True) for event in step.before]
     for part, changed in zip(step.slices, step.changed, strict=True):
-        parts.append(
-            (("≠" if changed else "") + slice_text(part), palette.changed if changed else palette.quiet)
-        )
-    parts += [(f"{words.plain(event.request)} done", palette.good) for event in step.finished]
-    text = Text()
-    for number, (word, style) in enumerate(parts):
-        text.append(" " if number else "").append(word, style)
-    return text
+        sign, style = ("≠", palette.changed) if changed else ("", palette.quiet)
+        parts.append((sign + slice_text(part), style, changed))
+    parts += [(f"{words.plain(event.request)} done", palette.good, True) for event in step.finished]
+    if width is not None and sum(len(word) + 1 for word, _, _ in parts) > width:
+        kept = [part for part in parts if part[2]]
+        parts = [*kept, (f"and {len(parts) - len(kept)} equal", palette.quiet, True)]
+    return joined([(word, style) for word, style, _ in parts], " ")
 
 
 def slice_text(part: Slice) -> str:

@@ -43,12 +43,12 @@ class Tabs(Widget):
         return text
 
     def _spans(self) -> list[tuple[int, int, str, str]]:
-        for longest in (99, 8, 6, 4, 3, 1):
+        for longest, pad in ((99, " "), (99, ""), (5, ""), (3, ""), (0, "")):
             spans, at = [], 0
             for number, (pane, name) in enumerate(self.names, 1):
-                label = f" {number} {name[:longest]} "
+                label = f"{pad}{number} {name[:longest]}".rstrip() + pad
                 spans.append((at, at + len(label), pane, label))
-                at += len(label)
+                at += len(label) + 1
             if at <= self.size.width:
                 break
         return spans

@@ -56,6 +56,8 @@ def _block(
     both = (rows >= 0) & (others >= 0)
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= pairs.lost[rows[alone]][:, None]
+    # where neither run has a row nothing was lost: a cached prefix, or beyond the end
+    due[(rows < 0) & (others < 0)] = False
     states = np.where(due, np.uint8(State.MISSING), np.uint8(State.ABSENT))
     same = both & _same_chunks(sides, rows, others, rank)
     states[same] = np.where(due[same], np.uint8(State.EQUAL), np.uint8(State.ABSENT))
