@@ -1,5 +1,6 @@
 """What the explorer's threads post: they touch no widget."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,3 +80,20 @@ class Filled(Message):
     pane: Any
     facts: Any
     find: str
+
+
+@dataclass
+class Underway(Message):
+    """How far an act has come: `done` of `total` of one of its steps."""
+
+    what: str
+    step: str
+    done: int
+    total: int
+
+
+@dataclass
+class Acted(Message):
+    """An act has ended; `ending` is what there is left to do on the screen, None where it failed."""
+
+    ending: Callable[[], None] | None

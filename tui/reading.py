@@ -83,12 +83,18 @@ class Reading(App[None]):
         )
         self.post_message(Compared())
 
+    def take(self, survey: Survey) -> None:
+        """Look at this one from here on."""
+        self.survey = self.walker.survey = survey
+        self.turn += 1
+        self.headline()
+        self.beside = "cause" if survey.other is not None else "schedule"
+        self.arrange()
+        self.fill_all()
+
     def on_opened(self, message: Opened) -> None:
         """There is something to look at, before it is known what differs."""
-        self.survey = self.walker.survey = message.survey
-        self.headline()
-        self.beside = "cause" if message.survey.other is not None else "schedule"
-        self.arrange()
+        self.take(message.survey)
         if message.survey.runs is not None:
             self.walker.go(moves.start)
         if any(known.status == "recording" for known in message.survey.conditions):

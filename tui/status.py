@@ -1,5 +1,6 @@
 """The line above the keys: where one stands, or what there is to say."""
 
+from rich.style import Style
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -20,6 +21,10 @@ class Status(Widget):
         turn = self._turn
         if not lasting:
             self.set_timer(_SECONDS, lambda: self.hush(turn))
+
+    def say_text(self, text: str, style: Style, *, lasting: bool = False) -> None:
+        """The same of a plain text."""
+        self.say(Text(text, style), lasting=lasting)
 
     def hush(self, turn: int | None = None) -> None:
         """Back to the way, unless something else has been said since `turn`."""

@@ -19,6 +19,7 @@ from detrec.replayer.survey.cell import Cell, Found
 from detrec.replayer.survey.command import Replayed
 from detrec.replayer.survey.condition import Condition, condition_of, opened
 from detrec.replayer.survey.grid import Grid, Window
+from detrec.replayer.survey.measure import Measured
 from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.schedule import Schedule
 from detrec.replayer.survey.side import Side
@@ -46,6 +47,8 @@ class Survey:
     ) -> None:
         self.run, self.other, self.made_by, self.tensor_folder = run, other, replayed, tensors
         self.diagnosis = diagnosis
+        self.measured: Measured | None = None
+        """What was last measured, of any cell."""
         self._lock = threading.RLock()
         self._schedule: Schedule | None = None
         self._open()
