@@ -30,7 +30,16 @@ Sets = Annotated[
 FaultName = Annotated[
     str, typer.Option("--fault", metavar="NAME", help="Inject a known cause: NAME[:key=value,...].")
 ]
+Mode = Annotated[
+    str,
+    typer.Option(help="Force schedule and tokens, tokens alone, or nothing.", metavar="schedule|tokens|free"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is already there.")]
+Tui = Annotated[
+    bool | None,
+    typer.Option("--tui/--no-tui", help="Explore a divergence; by default on a terminal, without --json."),
+]
+At = Annotated[str, typer.Option("--at", metavar="PLACE", help="Where the explorer opens: 'r3:45 14.attn'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -91,12 +100,7 @@ def replay(
         str | None, typer.Option("--output", "-o", help="Keep the replay's trace here.", metavar="RUN")
     ] = None,
     set_: Sets = None,
-    mode: Annotated[
-        str,
-        typer.Option(
-            help="Force schedule and tokens, tokens alone, or nothing.", metavar="schedule|tokens|free"
-        ),
-    ] = "schedule",
+    mode: Mode = "schedule",
     fault: FaultName = "",
     diagnose: Annotated[
         bool, typer.Option("--diagnose/--no-diagnose", help="Where the runs diverge, find out why.")
@@ -110,44 +114,44 @@ def replay(
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    tui: Tui = None,
+    at: At = "",
 ) -> None:
     """Run a trace again, compare, and say why it diverged: exit 0 identical, 1 diverged."""
-    from detrec import report
+    from detrec import opening, report
     from detrec.progress import progress_bar
     from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
 
-    with progress_bar() as progress:
-        found = hunt(
-            lambda number, shown: rerun(
-                run,
-                output if shown else None,
-                overrides=set_ or [],
-                mode=mode,
-                fault=fault,
-                diagnose=diagnose and shown,
-                keep_tensors=keep_tensors if shown else None,
-                # an earlier replay that did not diverge gives way to this one
-                overwrite=overwrite or number > 1,
-                notify=note,
-                progress=progress,
-            ),
-            repeat or 1,
-        )
-    result, hunted = found.shown, None if repeat is None else found
-    if as_json:
-        show(
-            report.to_json(
-                result.comparison,
-                trace=run,
-                replayed=result.path,
-                seconds=found.seconds,
-                diagnosis=result.diagnosis,
-                hunt=hunted,
+    explorable = opening.opens(tui, as_json=as_json)
+    with opening.room(explorable, output, keep_tensors, diagnose=diagnose) as room:
+        with progress_bar() as progress:
+            found = hunt(
+                lambda number, shown: rerun(
+                    run,
+                    room.output if shown else None,
+                    overrides=set_ or [],
+                    mode=mode,
+                    fault=fault,
+                    diagnose=diagnose and shown,
+                    keep_tensors=room.tensors if shown else None,
+                    # an earlier replay that did not diverge gives way to this one
+                    overwrite=overwrite or number > 1,
+                    notify=note,
+                    progress=progress,
+                ),
+                repeat or 1,
             )
-        )
-    else:
-        say(report.to_text(result.comparison, seconds=found.seconds, diagnosis=result.diagnosis, hunt=hunted))
+        result, hunted = found.shown, None if repeat is None else found
+        about = {"seconds": found.seconds, "diagnosis": result.diagnosis, "hunt": hunted}
+        if as_json:
+            show(report.to_json(result.comparison, trace=run, replayed=output or "", **about))
+        else:
+            say(report.to_text(result.comparison, **about))
+        if explorable and result.comparison.verdict == "diverged":
+            from detrec.tui.explore import explore_replay
+
+            explore_replay(run, result, opening.made(mode, set_, fault), tensors=room.tensors, at=at)
     raise typer.Exit(report.exit_code(result.comparison))
 
 
@@ -173,6 +177,32 @@ def diff(
     else:
         say(report.to_text(compared, seconds=compared.seconds, diagnosis=cause))
     raise typer.Exit(report.exit_code(compared))
+
+
+@app.command()
+def explore(
+    run: Trace,
+    other: Annotated[
+        str | None, typer.Argument(help="The trace to hold against it.", metavar="[OTHER]")
+    ] = None,
+    at: At = "",
+    set_: Sets = None,
+    mode: Mode = "schedule",
+    fault: FaultName = "",
+    tensors: Annotated[
+        str | None, typer.Option(help="What --keep-tensors of a replay filled.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Look into a trace, or into what differs between two, on a terminal.
+
+    --set, --mode and --fault say how OTHER was replayed, so that it can be run again.
+    """
+    from detrec import opening
+    from detrec.tui.explore import explore as look
+
+    given = fault or set_ or mode != "schedule"
+    made = opening.made(mode, set_, fault) if given else None
+    look(run, other, made=made, tensors=tensors, at=at)
 
 
 @app.command()

@@ -181,7 +181,9 @@ class Acting(Moving):
         if self.survey is None or self.survey.runs is None:
             self.say("there is nothing to write")
             return
-        self.part(Ask).open("export", "write to", "a name that ends in .json, .md, .svg or .html", "divergence.html")
+        self.part(Ask).open(
+            "export", "write to", "a name that ends in .json, .md, .svg or .html", "divergence.html"
+        )
 
     def on_ask_answered(self, message: Ask.Answered) -> None:
         """The name of a file is for here."""

@@ -35,23 +35,29 @@ from detrec.tui.rows_pane import RowsPane
 from detrec.tui.schedule_pane import SchedulePane
 from detrec.tui.status import Status
 from detrec.tui.tabs import Tabs
+from detrec.tui.terminal import leaving_clean
 from detrec.tui.theme import THEMES
 from detrec.tui.tokens_pane import TokensPane
 
 
 class Explorer(Acting, Moving, Reading, App[None]):
-    """`open_survey` opens the traces, in a thread of the explorer's: RUN alone, or RUN and OTHER."""
+    """`open_survey` opens the traces, in a thread of the explorer's: RUN alone, or RUN and OTHER.
+
+    `at` names the place to begin at, "" for the first divergence; `follow` is how often a trace that grows is looked
+    at, in seconds.
+    """
 
     CSS_PATH = "explorer.tcss"
     TITLE = "detrec"
     BINDINGS: ClassVar[list[BindingType]] = [*KEYMAP]
     AUTO_FOCUS = "#map"
 
-    def __init__(self, open_survey: Callable[[], Survey], *, follow: float = 1.0) -> None:
+    def __init__(self, open_survey: Callable[[], Survey], *, at: str = "", follow: float = 1.0) -> None:
         # without colours the terminal's own are kept, and weight and reverse tell things apart
         mono = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if mono else None)
-        self.begin(open_survey, colour=not mono, follow=follow)
+        self.driver_class = leaving_clean(self.driver_class)
+        self.begin(open_survey, at=at, colour=not mono, follow=follow)
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name
@@ -78,19 +84,20 @@ class Explorer(Acting, Moving, Reading, App[None]):
 
     def on_mount(self) -> None:
         """Open the traces while the screen is there already."""
+        self.plan = layout.Layout.of(*self.size)
         self.arrange()
         self.start_reading()
 
     def on_resize(self, event: events.Resize) -> None:
         """Other panes may fit."""
+        self.plan = layout.Layout.of(*event.size)
         self.arrange()
 
     def arrange(self) -> None:
         """Show the panes that the layout and the pane in front ask for, and put the focus there."""
-        size, pane = self.size, self.depth.pane
+        plan, pane = self.plan, self.depth.pane
         if pane in layout.BESIDE:
             self.beside = pane
-        plan = layout.Layout.of(size.width, size.height)
         shown = plan.shown(pane, self.beside)
         screen = self.screen_stack[0]
         screen.set_class(not plan.split, "-single")

@@ -8,6 +8,7 @@ from rich.text import Text
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.survey.condition import Condition
+from detrec.replayer.survey.measure import Measured
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import moves, words
 from detrec.tui.moves import Move
@@ -20,13 +21,15 @@ _LABEL = 11
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`alone`: there is no second run that could differ."""
+    """`alone`: there is no second run that could differ. `name`: the op that was `measured`."""
 
     alone: bool
     comparison: Comparison | None
     diagnosis: Diagnosis | None
     conditions: tuple[Condition, ...]
     problem: str
+    measured: Measured | None
+    name: str
 
 
 class CausePane(Pane):
@@ -38,8 +41,16 @@ class CausePane(Pane):
 
     def read(self, survey: Survey, place: Place) -> Facts:
         """What is known by now; nothing is read."""
+        measured = survey.measured
+        name = survey.runs.ops[measured.cell.op] if survey.runs is not None and measured is not None else ""
         return Facts(
-            survey.other is None, survey.comparison, survey.diagnosis, survey.conditions, survey.problem
+            survey.other is None,
+            survey.comparison,
+            survey.diagnosis,
+            survey.conditions,
+            survey.problem,
+            measured,
+            name,
         )
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
@@ -89,7 +100,21 @@ def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
         entries.append(
             ("verdict", found.verdict, palette.good if found.verdict == "identical" else palette.warn)
         )
-    return entries + _counted(found, palette)
+    return entries + _measured(facts, palette) + _counted(found, palette)
+
+
+def _measured(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
+    """What was measured of another cell than the first; and what could not be."""
+    measured = facts.measured
+    if measured is None:
+        return []
+    entries: list[tuple[str, str, object]] = [
+        ("note", words.plain(note), palette.warn) for note in measured.notes
+    ]
+    if not measured.first:
+        entries.append(("measured", f"{facts.name} of {words.place(measured.cell)}", palette.strong))
+        entries += [(each.kind, words.plain(each.text), "") for each in measured.diagnosis.evidence]
+    return entries
 
 
 def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, object]]:

@@ -55,6 +55,9 @@ class ElementsPane(Pane):
                 name, None, 0, (), 0, "one run alone: there is no other to take elements of; r replays it"
             )
         kept = survey.tensors()
+        if kept is not None and kept.op not in runs.ops and kept.steps[0] == cell.step:
+            # an op that the trace does not have, in which a divergence was found to be born
+            name = kept.op
         if kept is None or kept.op != name or kept.steps[0] != cell.step:
             return Facts(
                 name, None, 0, (), 0, f"no tensors of {name} in step {cell.step}: g derives them again"

@@ -133,7 +133,9 @@ class HeatMap(Widget, can_focus=True):
     def put(self, window: Shown) -> None:
         """A window that was asked for; one of another field is dropped."""
         if window.key == self.field.key:
-            self._window = window
+            self._window, self._asked = window, None
+            # it may have been moved on since
+            self._ask()
             self.refresh()
 
     def put_overview(self, key: object, density: np.ndarray, born: np.ndarray) -> None:

@@ -106,7 +106,7 @@ class Moving(Reading):
                 self.say(way)
             else:
                 self.go(way)
-                if not layout.Layout.of(self.size.width, self.size.height).split:
+                if not self.plan.split:
                     self.stand_in(Depth("ops" if self.depth.pane == "kernels" else "map", Level.LAYER))
             return
         deeper = self.depth.down()

@@ -14,6 +14,7 @@ from detrec.tui.cause_pane import CausePane
 from detrec.tui.elements_pane import ElementsPane
 from detrec.tui.heatmap import HeatMap
 from detrec.tui.kernels_pane import KernelsPane
+from detrec.tui.layout import Layout
 from detrec.tui.listing import Listing
 from detrec.tui.manifest_pane import ManifestPane
 from detrec.tui.messages import (
@@ -40,12 +41,13 @@ from detrec.tui.walking import FAILURES, Latest, Walker
 class Reading(App[None]):
     """What is known, and how it comes to the screen. `turn` counts how often everything was read anew."""
 
-    def begin(self, open_survey: Callable[[], Survey], *, colour: bool, follow: float) -> None:
+    def begin(self, open_survey: Callable[[], Survey], *, at: str, colour: bool, follow: float) -> None:
         """Before there is a screen."""
-        self._open_survey, self._colour, self._follow = open_survey, colour, follow
+        self._open_survey, self._at, self._colour, self._follow = open_survey, at, colour, follow
         self.survey: Survey | None = None
         self.place = Place()
         self.depth = Depth()
+        self.plan = Layout(split=False)
         self.beside = "cause"
         self.turn = 0
         self.born_only = False
@@ -97,16 +99,20 @@ class Reading(App[None]):
         self.take(message.survey)
         if message.survey.runs is not None:
             self.walker.go(moves.start)
+            if self._at:
+                self.walker.go(partial(moves.goto, text=self._at))
         if any(known.status == "recording" for known in message.survey.conditions):
             self.set_interval(self._follow, partial(self._polls.do, self._poll))
 
     def on_compared(self, message: Compared) -> None:
-        """Now it is known: to the first divergence, unless somebody has gone elsewhere."""
+        """Now it is known what differs."""
         self.turn += 1
         self.headline()
         self.fill_all()
         if self.survey is not None and self.survey.runs is not None:
-            self.walker.go(moves.start if self.walker.wanted <= 1 else lambda survey, place: place)
+            # to the first divergence, unless somebody has gone elsewhere
+            stay = self._at or self.walker.wanted > 1
+            self.walker.go(moves.stay if stay else moves.start)
 
     def on_progressed(self, message: Progressed) -> None:
         """A share, on the banner."""

@@ -64,7 +64,9 @@ def measure(
         raise ValueError(f"{name} of {cell.request}:{cell.position} is not in both runs")
     found = next(op for op in survey.row(cell, rank).ops if op.op == cell.op)
     if found.state not in (State.INHERITED, State.BORN):
-        raise ValueError(f"{name} of {cell.request}:{cell.position} is {found.state.name.lower()}: nothing to graft")
+        raise ValueError(
+            f"{name} of {cell.request}:{cell.position} is {found.state.name.lower()}: nothing to graft"
+        )
     layer, op = split_name(name)
     first = Divergence(
         cell.step, cell.request, cell.position, layer, op, found.rank, found.recorded, found.replayed
@@ -96,7 +98,9 @@ def measure(
     if measured.reference is not None and not ours:
         note("run again, the recorded run gives other bits here: its tensors are lost")
     if measured.again and not theirs:
-        note("run again, the replayed run gives other bits here: a rare race, or made in a way its trace does not tell")
+        note(
+            "run again, the replayed run gives other bits here: a rare race, or made in a way its trace does not tell"
+        )
     return Measured(cell, compared.first == first, cause, tuple(notes), folder if ours and theirs else "")
 
 
@@ -114,9 +118,7 @@ def made_by(comparison: Comparison) -> Replayed:
     return Replayed("free" if comparison.schedule_diff.total else "schedule", overrides)
 
 
-def _narrowed(
-    compared: Comparison, first: Divergence, cell: Cell, kernels: tuple[str, str]
-) -> Comparison:
+def _narrowed(compared: Comparison, first: Divergence, cell: Cell, kernels: tuple[str, str]) -> Comparison:
     """A comparison in which this cell is the first divergence, and the only one."""
     one = {
         name: np.array([value], np.int32)
