@@ -143,16 +143,19 @@ def replay(
                 repeat or 1,
             )
         result, hunted = found.shown, None if repeat is None else found
-        about = {"seconds": found.seconds, "diagnosis": result.diagnosis, "hunt": hunted}
+        compared, cause, seconds = result.comparison, result.diagnosis, found.seconds
         if as_json:
-            show(report.to_json(result.comparison, trace=run, replayed=output or "", **about))
+            facts = report.to_json(
+                compared, trace=run, replayed=output or "", seconds=seconds, diagnosis=cause, hunt=hunted
+            )
+            show(facts)
         else:
-            say(report.to_text(result.comparison, **about))
-        if explorable and result.comparison.verdict == "diverged":
+            say(report.to_text(compared, seconds=seconds, diagnosis=cause, hunt=hunted))
+        if explorable and compared.verdict == "diverged":
             from detrec.tui.explore import explore_replay
 
             explore_replay(run, result, opening.made(mode, set_, fault), tensors=room.tensors, at=at)
-    raise typer.Exit(report.exit_code(result.comparison))
+    raise typer.Exit(report.exit_code(compared))
 
 
 @app.command()

@@ -22,7 +22,6 @@ from detrec.tui.elements_pane import ElementsPane
 from detrec.tui.messages import Acted, Said, Underway
 from detrec.tui.moving import Moving
 from detrec.tui.notice import Notice
-from detrec.tui.status import Status
 from detrec.tui.walking import FAILURES
 
 
@@ -59,7 +58,7 @@ class Acting(Moving):
                 self.post_message(Said(f"{what}: {error}" + (f" ({hint})" if hint else ""), bad=True))
             self.post_message(Acted(None if cancel.is_set() else ending))
 
-        self.part(Status).say_text(f"{what}: starting, esc cancels", self.palette.warn, lasting=True)
+        self.say(f"{what}: starting, esc cancels", lasting=True)
         self.run_worker(work, thread=True, group="act")
 
     def on_underway(self, message: Underway) -> None:
@@ -67,7 +66,7 @@ class Acting(Moving):
         if self._cancel is not None and not self._cancel.is_set():
             share = 100 * message.done // max(message.total, 1)
             text = f"{message.what}: {message.step} {share} %, esc cancels"
-            self.part(Status).say_text(text, self.palette.warn, lasting=True)
+            self.say(text, lasting=True)
 
     def on_acted(self, message: Acted) -> None:
         """The end."""

@@ -43,8 +43,8 @@ from detrec.tui.tokens_pane import TokensPane
 class Explorer(Acting, Moving, Reading, App[None]):
     """`open_survey` opens the traces, in a thread of the explorer's: RUN alone, or RUN and OTHER.
 
-    `at` names the place to begin at, "" for the first divergence; `follow` is how often a trace that grows is looked
-    at, in seconds.
+    `at` names the place to begin at, "" for the first divergence. A trace that grows is looked at again every
+    `follow` seconds.
     """
 
     CSS_PATH = "explorer.tcss"
@@ -57,7 +57,8 @@ class Explorer(Acting, Moving, Reading, App[None]):
         mono = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if mono else None)
         self.driver_class = leaving_clean(self.driver_class)
-        self.begin(open_survey, at=at, colour=not mono, follow=follow)
+        self.colour = not mono
+        self.begin(open_survey, at=at, follow=follow)
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name
@@ -92,29 +93,6 @@ class Explorer(Acting, Moving, Reading, App[None]):
         """Other panes may fit."""
         self.plan = layout.Layout.of(*event.size)
         self.arrange()
-
-    def arrange(self) -> None:
-        """Show the panes that the layout and the pane in front ask for, and put the focus there."""
-        plan, pane = self.plan, self.depth.pane
-        if pane in layout.BESIDE:
-            self.beside = pane
-        shown = plan.shown(pane, self.beside)
-        screen = self.screen_stack[0]
-        screen.set_class(not plan.split, "-single")
-        for name, _ in layout.PANES:
-            screen.query_one(f"#{name}").display = name in shown
-        for side in ("left", "right"):
-            box = screen.query_one(f"#{side}")
-            box.display = any(child.display for child in box.children)
-        screen.query_one("#tabs", Tabs).here = pane
-        if not screen.query_one("#ask").has_class("-open"):
-            screen.query_one(f"#{pane}").focus()
-
-    def say(self, text: str, *, bad: bool = False) -> None:
-        """A message on the line above the keys."""
-        from rich.text import Text
-
-        self.screen_stack[0].query_one(Status).say(Text(text, self.palette.bad if bad else self.palette.warn))
 
     def action_help(self) -> None:
         """Every key."""

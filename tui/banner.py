@@ -117,7 +117,8 @@ def _counts(found: Comparison, palette: Palette) -> Text:
 
 def _alone(survey: Survey, palette: Palette) -> Text:
     (known,) = survey.conditions
-    about = f"{words.count(known.steps, 'step')}, {known.rows:,} rows x {known.ops} ops, {words.count(known.ranks, 'rank')}"
+    steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
+    about = f"{steps}, {known.rows:,} rows x {known.ops} ops, {ranks}"
     return Text.assemble(
         (f" {known.status.upper()} ", palette.strong + _REVERSED), f" {words.plain(known.path)}: {about}"
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
+from rich.style import Style
 from rich.text import Text
 
 from detrec.replayer.comparison import Comparison
@@ -76,9 +77,9 @@ class CausePane(Pane):
         return moves.first
 
 
-def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
+def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, Style | str]]:
     found, cause = facts.comparison, facts.diagnosis
-    entries: list[tuple[str, str, object]] = []
+    entries: list[tuple[str, str, Style | str]] = []
     for known in facts.conditions:
         if known.status != "complete":
             entries.append(
@@ -103,12 +104,12 @@ def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
     return entries + _measured(facts, palette) + _counted(found, palette)
 
 
-def _measured(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
+def _measured(facts: Facts, palette: Palette) -> list[tuple[str, str, Style | str]]:
     """What was measured of another cell than the first; and what could not be."""
     measured = facts.measured
     if measured is None:
         return []
-    entries: list[tuple[str, str, object]] = [
+    entries: list[tuple[str, str, Style | str]] = [
         ("note", words.plain(note), palette.warn) for note in measured.notes
     ]
     if not measured.first:
@@ -117,19 +118,15 @@ def _measured(facts: Facts, palette: Palette) -> list[tuple[str, str, object]]:
     return entries
 
 
-def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, object]]:
+def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, Style | str]]:
     first, counts, rows, flip = found.first, found.counts, found.rows, found.tokens.first_flip
-    entries: list[tuple[str, str, object]] = []
+    entries: list[tuple[str, str, Style | str]] = []
     if first is not None:
         entries.append(
             ("bits", f"recorded {words.bits(first.recorded)}, replayed {words.bits(first.replayed)}", "")
         )
-    entries.append((
-        "cells",
-        f"{counts.compared:,} compared: {counts.equal:,} equal, {counts.born:,} born, {counts.inherited:,} inherited; "
-        f"{counts.missing:,} missing",
-        "",
-    ))  # fmt: skip
+    differ = f"{counts.born:,} born, {counts.inherited:,} inherited; {counts.missing:,} missing"
+    entries.append(("cells", f"{counts.compared:,} compared: {counts.equal:,} equal, {differ}", ""))
     for number, text in (
         (rows.missing, "in one run only"),
         (rows.after_flip, "of them after another token was drawn"),
@@ -140,8 +137,9 @@ def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, object
         if number:
             entries.append(("rows", f"{number:,} {text}", ""))
     if flip is not None:
-        text = f"request {words.plain(flip.request)}, position {flip.position}: recorded {flip.recorded}, replayed {flip.replayed}"
-        entries.append(("tokens", f"{text}, recorded margin {flip.margin:.3g} nats", palette.warn))
+        where = f"request {words.plain(flip.request)}, position {flip.position}"
+        tokens = f"recorded {flip.recorded}, replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
+        entries.append(("tokens", f"{where}: {tokens}", palette.warn))
     else:
         entries.append(("tokens", "equal" if found.tokens.equal else "equal where both runs drew one", ""))
     return entries

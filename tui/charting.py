@@ -9,13 +9,13 @@ from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.grid import Lines, Window, lines_of
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import words
-from detrec.tui.heatmap import Field, Shown
+from detrec.tui.field import Field, Shown
 from detrec.tui.stand import Level
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What makes two maps the same one. `request` None: along the steps. `turn` counts what made all of it anew."""
+    """What makes two maps one. `request` None: along the steps. `turn` counts how often all was read anew."""
 
     request: str | None
     layer: int | None
@@ -80,15 +80,14 @@ def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
     return tuple(np.unique(columns).tolist())
 
 
-def window_of(survey: Survey, key: Key, start: int, stop: int, per: int) -> Shown:
-    """States of columns [start, stop), `per` to a bin: the last bin may reach beyond the end."""
-    bins = -(-(stop - start) // per)
-    window = Window(start, start + bins * per, bins, key.request, key.layer, key.rank)
-    return Shown(key, start, start + bins * per, per, survey.grid(window).states)
+def window_of(survey: Survey, key: Key, start: int, stop: int, bins: int, scale: int) -> Shown:
+    """States of columns [start, stop) in so many bins: the last may reach beyond the end."""
+    window = Window(start, stop, bins, key.request, key.layer, key.rank)
+    return Shown(key, start, stop, scale, survey.grid(window).states)
 
 
 def overview_of(survey: Survey, key: Key, total: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `width` characters over all columns: the share of lines that diverged, and whether any was born."""
+    """Of each of `width` parts of all columns the share of lines that diverged, and whether any was born."""
     states = survey.grid(Window(0, total, width, key.request, key.layer, key.rank)).states
     if not states.size:
         return np.zeros(width), np.zeros(width, bool)

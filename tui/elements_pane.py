@@ -82,10 +82,9 @@ class ElementsPane(Pane):
             self.border_subtitle = ""
             self.show([Text(f" {facts.why}", palette.quiet)])
             return
-        table = Table((
-            Column("", 1), Column("element", 7, True), Column("recorded", 15, True), Column("replayed", 15, True),
-            Column(UNITS[self.unit]),
-        ))  # fmt: skip
+        values = (Column("recorded", 15, right=True), Column("replayed", 15, right=True))
+        unit = Column(UNITS[self.unit], 0 if self.unit == "bits" else 15, right=self.unit != "bits")
+        table = Table((Column("", 1), Column("element", 7, right=True), *values, unit))
         differ = sum(element.differs for element in facts.elements)
         lines = [
             line
@@ -133,6 +132,9 @@ def _line(table: Table, element: Element, unit: str, width: int, palette: Palett
     else:
         distance = f"{element.replayed - element.recorded:+.9g}"
     return table.line(
-        Text("≠" if element.differs else " ", palette.changed), str(element.column), f"{element.recorded:.9g}",
-        Text(f"{element.replayed:.9g}", style), distance,
-    )  # fmt: skip
+        Text("≠" if element.differs else " ", palette.changed),
+        str(element.column),
+        f"{element.recorded:.9g}",
+        Text(f"{element.replayed:.9g}", style),
+        distance,
+    )

@@ -31,7 +31,7 @@ def explore(
 ) -> None:
     """Explore `run`, beside `other` if there is one; DetrecError where there is no terminal.
 
-    `made` says how `other` was replayed, `tensors` names the folder of --keep-tensors, `at` is where to begin.
+    `made` says how `other` was replayed, `tensors` names the folder of --keep-tensors, `at` where to begin.
     """
     _open(partial(Survey, run, other, replayed=made, tensors=tensors), at)
 

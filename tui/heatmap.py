@@ -17,51 +17,25 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from detrec.replayer.survey.cell import State
 from detrec.tui import heatmap_lines as draw
+from detrec.tui.field import Field, Shown
 from detrec.tui.states import LOOKS
 from detrec.tui.viewport import Viewport
 
 _HEAD, _FOOT = 2, 1
 _GUTTER = 13
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """What a map is of: the label of each line, how many columns, what a column is, where divergences are born.
-
-    `density` and `born` are the whole length in a minimap's characters.
-    """
-
-    key: object
-    labels: tuple[str, ...]
-    columns: int
-    unit: str
-    marks: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """States of all lines for columns [start, stop), `per` of them to one: uint8 [lines, bins]."""
-
-    key: object
-    start: int
-    stop: int
-    per: int
-    states: np.ndarray
-
-    def holds(self, view: Viewport) -> bool:
-        """Can the viewport be drawn from it?"""
-        return self.per == view.per and self.start <= view.start and view.stop <= self.stop
+_TALLEST = 3
 
 
 class HeatMap(Widget, can_focus=True):
     """A field of states with a cursor. Arrows move it, + and - zoom around it, the wheel too."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1,0)", "Line up", show=False),
-        Binding("down", "move(1,0)", "Line down", show=False),
-        Binding("left", "move(0,-1)", "Column left", show=False),
-        Binding("right", "move(0,1)", "Column right", show=False),
+        Binding("up", "move(-1,0)", "Line up", show=False, key_display="↑"),
+        Binding("down", "move(1,0)", "Line down", show=False, key_display="↓"),
+        Binding("left", "move(0,-1)", "Column left", show=False, key_display="←"),
+        Binding("right", "move(0,1)", "Column right", show=False, key_display="→"),
         Binding("pageup", "jump(-1)", "Screen left", show=False),
         Binding("pagedown", "jump(1)", "Screen right", show=False),
         Binding("home", "edge(0)", "First column", show=False),
@@ -77,9 +51,8 @@ class HeatMap(Widget, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """The cursor was put on a cell by key or mouse."""
+        """The cursor was put on a cell by key or mouse: onto another line, another column, or both."""
 
-        heatmap: "HeatMap"
         line: int
         column: int
         updown: bool
@@ -89,23 +62,20 @@ class HeatMap(Widget, can_focus=True):
     class Opened(Message):
         """A cell was clicked on twice."""
 
-        heatmap: "HeatMap"
-
     @dataclass
     class WindowWanted(Message):
-        """Columns [start, until), `per` to a character, are to be drawn: `put` them."""
+        """Columns [start, until) in so many bins are to be drawn: `put` them."""
 
-        heatmap: "HeatMap"
         key: object
         start: int
         until: int
-        per: int
+        bins: int
+        scale: int
 
     @dataclass
     class OverviewWanted(Message):
-        """The minimap of `width` characters over `total` columns is to be drawn: `put_overview` it."""
+        """The line of `width` characters over `total` columns is to be drawn: `put_overview` it."""
 
-        heatmap: "HeatMap"
         key: object
         total: int
         width: int
@@ -113,33 +83,34 @@ class HeatMap(Widget, can_focus=True):
     def __init__(self, *, id: str, title: str) -> None:
         super().__init__(id=id)
         self.border_title = title
-        self.hidden = False
         self.line, self.column, self.top = 0, 0, 0
+        self.born_only = False
         self.view = Viewport()
         self.field = Field("", (), 0, "")
         self._window: Shown | None = None
         self._overview: tuple[np.ndarray, np.ndarray] | None = None
-        self._asked: tuple[object, int, int, int] | None = None
+        self._asked: tuple[object, ...] = ()
 
-    def show(self, field: Field, *, line: int, column: int) -> None:
+    def show(self, field: Field, *, line: int, column: int, born_only: bool = False) -> None:
         """Another field, or the same one that grew; a new one is seen whole, a known one as it was."""
         fresh = field.key != self.field.key
-        self.field = field
+        self.field, self.born_only = field, born_only
         if fresh:
-            self._window = self._overview = self._asked = None
-        self._resize(fit=fresh)
+            self._window, self._overview, self._asked = None, None, ()
+        view = self.view.sized(field.columns, self.content_size.width - self._gutter)
+        self.view = view.fitted() if fresh else view
         self.put_cursor(line, column)
 
     def put(self, window: Shown) -> None:
         """A window that was asked for; one of another field is dropped."""
         if window.key == self.field.key:
-            self._window, self._asked = window, None
+            self._window, self._asked = window, ()
             # it may have been moved on since
             self._ask()
             self.refresh()
 
     def put_overview(self, key: object, density: np.ndarray, born: np.ndarray) -> None:
-        """The minimap: how much of each part diverged, float of 0 to 1, and whether some of it was born there."""
+        """How much of each part diverged, float of 0 to 1, and whether some of it was born there."""
         if key == self.field.key:
             self._overview = density, born
             self.refresh()
@@ -149,19 +120,11 @@ class HeatMap(Widget, can_focus=True):
         self.line = min(max(line, 0), max(len(self.field.labels) - 1, 0))
         self.column = min(max(column, 0), max(self.field.columns - 1, 0))
         self.view = self.view.showing(self.column)
-        rows = self._rows
+        rows = self._rows // self._tall
         self.top = min(max(self.top, self.line - rows + 1), self.line)
         self.top = max(min(self.top, len(self.field.labels) - rows), 0)
         self._ask()
         self.refresh()
-
-    @property
-    def state(self) -> int | None:
-        """The state under the cursor, None where it is not there yet."""
-        window = self._window
-        if window is None or window.per != 1 or not window.start <= self.column < window.stop:
-            return None
-        return int(window.states[self.line, self.column - window.start])
 
     @property
     def _gutter(self) -> int:
@@ -171,93 +134,96 @@ class HeatMap(Widget, can_focus=True):
     def _rows(self) -> int:
         return max(self.content_size.height - _HEAD - _FOOT, 1)
 
-    def _resize(self, *, fit: bool) -> None:
-        self.view = self.view.sized(self.field.columns, self.content_size.width - self._gutter)
-        if fit:
-            self.view = self.view.fitted()
+    @property
+    def _tall(self) -> int:
+        """Screen lines of a line: few lines are drawn larger."""
+        return min(max(self._rows // max(len(self.field.labels), 1), 1), _TALLEST)
 
     def on_resize(self) -> None:
         """As much as fits now."""
-        # what was seen whole is seen whole again
-        self._resize(fit=self.view.zoom >= 0 or self.view.zoom <= self.view.widest_out)
+        self.view = self.view.sized(self.field.columns, self.content_size.width - self._gutter)
         self.put_cursor(self.line, self.column)
 
     def _ask(self) -> None:
         view = self.view
-        if (
-            not self.field.labels
-            or not self.content_size.width
-            or (self._window and self._window.holds(view))
-        ):
+        if not self.field.labels or not self.content_size.width or not view.total:
             return
-        # a screen more on either side, so that the next step along is there already
-        start = max(view.start - view.shown, 0) // view.per * view.per
-        stop = min(view.stop + view.shown, view.total)
-        asked = self.field.key, start, stop, view.per
-        if asked != self._asked:
-            self._asked = asked
-            self.post_message(self.WindowWanted(self, *asked))
-        if self._overview is None or len(self._overview[0]) != view.width:
-            self.post_message(self.OverviewWanted(self, self.field.key, view.total, view.width))
+        if not (self._window and self._window.holds(view)):
+            start, until, bins = 0, view.total, min(view.bins, view.total)
+            if view.scale:
+                # a screen more on either side, so that the next step along is there already
+                start = max(view.start - view.shown, 0) // view.scale * view.scale
+                until = (
+                    start + -(-(min(view.stop + view.shown, view.total) - start) // view.scale) * view.scale
+                )
+                bins = (until - start) // view.scale
+            asked = self.field.key, start, until, bins, view.scale
+            if asked != self._asked:
+                self._asked = asked
+                self.post_message(self.WindowWanted(*asked))
+        if not self.view.everything and (self._overview is None or len(self._overview[0]) != view.width):
+            self.post_message(self.OverviewWanted(self.field.key, view.total, view.width))
 
     def render_line(self, y: int) -> Strip:
-        """Ruler, marks, lines of cells, minimap."""
+        """Ruler, marks, lines of cells, and the whole length or what the symbols mean."""
         width, height = self.content_size
-        blank = self.rich_style
-        axis = self._look("heatmap--axis")
-        gutter = self._gutter
+        axis, gutter, tall = self._look("heatmap--axis"), self._gutter, self._tall
+        line = self.top + (y - _HEAD) // tall
+        segments: Sequence[Segment] = ()
         if y == 0:
             here = self._look("heatmap--here")
             segments = [Segment(self.field.unit[: gutter - 1].ljust(gutter), axis)]
             segments += draw.ruler(self.view, self.column, axis, here) if self.field.columns else []
         elif y == 1:
-            segments = [Segment(" " * gutter, axis)]
-            segments += draw.marks(self.field.marks, self.view, self._look("heatmap--mark"))
+            marks = draw.marks(self.field.marks, self.view, self._look("heatmap--mark"))
+            segments = [Segment(" " * gutter, axis), *marks]
         elif y == height - 1:
-            segments = self._minimap(gutter, axis)
-        elif self.top + y - _HEAD < len(self.field.labels):
-            segments = self._cells(self.top + y - _HEAD, gutter, axis)
-        else:
-            segments = []
-        return draw.fitted(segments, width, blank)
+            segments = self._foot(gutter, axis)
+        elif line < len(self.field.labels):
+            segments = self._cells(line, gutter, axis, named=(y - _HEAD) % tall == (tall - 1) // 2)
+        return draw.fitted([*segments], width, self.rich_style)
 
-    def _cells(self, line: int, gutter: int, axis: Style) -> Sequence[Segment]:
+    def _cells(self, line: int, gutter: int, axis: Style, *, named: bool) -> Sequence[Segment]:
         crossed = line == self.line
-        label = self.field.labels[line]
+        label = self.field.labels[line] if named else ""
         label = (label if len(label) < gutter else f"{label[: gutter - 2]}…").rjust(gutter - 1)
-        mark = "▸" if crossed else " "
+        mark = "▸" if crossed and named else " "
         head = Segment(label + mark, self._look("heatmap--here") if crossed else axis)
         window = self._window
-        if window is None or window.per != self.view.per or line >= len(window.states):
+        if window is None or not window.holds(self.view) or line >= len(window.states):
             return [head]
-        looks = self._looks()
-        before = (self.view.start - window.start) // window.per
-        states = window.states[line, max(before, 0) :]
-        lead = max(-before, 0) * self.view.wide
-        states = states[: max(self.view.width // self.view.wide - lead // self.view.wide, 0)]
-        cursor = (self.column - self.view.start) // self.view.per - lead // self.view.wide
-        hot = self._look("heatmap--cursor")
+        states = window.line(line, self.view)
+        if self.born_only:
+            states = np.where(states == State.INHERITED, np.uint8(State.ABSENT), states)
         return [
             head,
-            Segment(" " * lead, self.rich_style),
-            *draw.cells(states, looks, self.view, crossed=crossed, cursor=cursor, hot=hot),
+            *draw.cells(
+                states,
+                self._looks(),
+                self.view,
+                crossed=crossed,
+                cursor=self.view.bin_of(self.column),
+                hot=self._look("heatmap--cursor"),
+            ),
         ]
 
-    def _minimap(self, gutter: int, axis: Style) -> Sequence[Segment]:
-        head = Segment("all".rjust(gutter - 1) + " ", axis)
-        if self._overview is None or len(self._overview[0]) != self.view.width:
-            return [head]
+    def _foot(self, gutter: int, axis: Style) -> Sequence[Segment]:
+        if self.view.everything or self._overview is None or len(self._overview[0]) != self.view.width:
+            legend = [Segment(" " * gutter, axis)]
+            for look in LOOKS[1:]:
+                if not (self.born_only and look.state is State.INHERITED):
+                    legend += [Segment(look.symbol, self._look(look.style)), Segment(f" {look.word}  ", axis)]
+            return legend
         density, born = self._overview
         plain, inside, mark = map(self._look, ("heatmap--minimap", "heatmap--view", "heatmap--mark"))
+        head = Segment("all".rjust(gutter - 1) + " ", axis)
         return [head, *draw.minimap(density, self.view, plain, inside, mark, born)]
 
     def _looks(self) -> list[draw.Look]:
-        cross = self._look("heatmap--cross")
+        cross = Style(bgcolor=self._look("heatmap--cross").bgcolor)
+        styles = [self._look(look.style) for look in LOOKS]
         return [
-            draw.Look(
-                look.symbol, self._look(look.style), self._look(look.style) + Style(bgcolor=cross.bgcolor)
-            )
-            for look in LOOKS
+            draw.Look(look.symbol, style, style + cross) for look, style in zip(LOOKS, styles, strict=True)
         ]
 
     def _look(self, name: str) -> Style:
@@ -269,11 +235,13 @@ class HeatMap(Widget, can_focus=True):
         self.put_cursor(line, column)
         after = self.line, self.column
         if after != before:
-            self.post_message(self.Moved(self, *after, before[0] != after[0], before[1] != after[1]))
+            self.post_message(self.Moved(*after, before[0] != after[0], before[1] != after[1]))
 
     def action_move(self, lines: int, columns: int) -> None:
-        """By lines, and by as many columns as share a character."""
-        self.choose(self.line + lines, self.column + columns * self.view.per)
+        """By lines, and by characters however many columns they stand for."""
+        x = self.view.x_of(self.column) + columns * self.view.wide
+        along = self.view.column_at(x) if columns and self.view.per > 1 else None
+        self.choose(self.line + lines, self.column + columns * self.view.per if along is None else along)
 
     def action_jump(self, screens: int) -> None:
         """By what is seen."""
@@ -299,20 +267,21 @@ class HeatMap(Widget, can_focus=True):
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """One click selects, two open; on the minimap it goes there."""
+        """One click selects, two open; on the line over all it goes there."""
         offset = event.get_content_offset(self)
         if offset is None or not self.field.columns:
             return
-        x, line = offset.x - self._gutter, self.top + offset.y - _HEAD
+        x, line = offset.x - self._gutter, self.top + (offset.y - _HEAD) // self._tall
         if offset.y == self.content_size.height - 1:
-            self.choose(self.line, max(x, 0) * self.field.columns // max(self.view.width, 1))
+            if not self.view.everything:
+                self.choose(self.line, max(x, 0) * self.field.columns // max(self.view.width, 1))
             return
         column = self.view.column_at(x)
         if column is None or not 0 <= line < len(self.field.labels) or offset.y < _HEAD:
             return
         self.choose(line, column)
         if event.chain == 2:
-            self.post_message(self.Opened(self))
+            self.post_message(self.Opened())
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """Closer, around the pointer."""

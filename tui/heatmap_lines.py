@@ -40,7 +40,7 @@ def cells(
     `crossed`: the whole line is the cursor's. The cell of the cursor itself, then, has the style `hot`.
     """
     segments: list[Segment] = []
-    count = min(len(states), view.width // view.wide)
+    count = min(len(states), view.bins)
     at, column = 0, -1 if cursor is None else cursor
     while at < count:
         state = int(states[at])
@@ -66,7 +66,7 @@ def _text(symbol: str, count: int, wide: int) -> str:
 def ruler(view: Viewport, cursor: int, plain: Style, hot: Style) -> list[Segment]:
     """Column numbers at round distances, and the cursor's own number over all of them."""
     line = [" "] * view.width
-    step = _round(view.per * _TICK // view.wide)
+    step = _round(max(view.shown * _TICK // view.width, 1))
     first = -(-view.start // step) * step
     for column in range(first, view.stop, step):
         _write(line, view.x_of(column), f"{column:,}" if step >= 1000 else str(column))

@@ -13,7 +13,7 @@ from detrec.tui.heatmap import HeatMap
 from detrec.tui.keymap import KEYMAP, SECTIONS, shown_key
 from detrec.tui.listing import Listing
 from detrec.tui.palette import Palette
-from detrec.tui.states import LOOKS, name_of
+from detrec.tui.states import LOOKS
 
 
 class Help(ModalScreen[None]):
@@ -43,15 +43,15 @@ def help_text(palette: Palette) -> Text:
                 _line(text, shown_key(binding), binding.tooltip, palette)
     for title, widget in (("In the map", HeatMap), ("In a list", Listing)):
         text.append(f"\n{title}\n", palette.label)
-        for binding in widget.BINDINGS:
-            assert isinstance(binding, Binding)
-            _line(text, shown_key(binding), binding.description.lower(), palette)
+        for own in widget.BINDINGS:
+            assert isinstance(own, Binding)
+            _line(text, shown_key(own), own.description.lower(), palette)
     text.append(
         "\nThe mouse selects, opens with two clicks, and scrolls or zooms with the wheel.\n", palette.quiet
     )
     text.append("\nCells\n", palette.label)
     for look in LOOKS[1:]:
-        text.append("  ").append_text(palette.symbol(look.state)).append(f" {name_of(look.state):10} ")
+        text.append("  ").append_text(palette.symbol(look.state)).append(f" {look.word:10} ")
         text.append(f"{look.meaning}\n", palette.quiet)
     return text
 

@@ -1,4 +1,4 @@
-"""Every key of the explorer, once: the app, the last line, the help and the README's table are made from it."""
+"""Every key of the explorer, once: the app, the last line and the help are made from it."""
 
 from textual.binding import Binding
 
@@ -62,9 +62,9 @@ KEYMAP = [
 """`id` is section and name, `description` one word for the last line, `tooltip` a line for the help."""
 
 _FIRST = (
-    "app.help", "go.next", "go.first", "move.down", "move.up", "look.pane", "go.find", "app.quit", "ask.graft",
-    "ask.replay", "tell.copy", "tell.export", "go.goto", "go.born", "look.schedule", "look.manifest",
-    "look.kernels", "look.unit",
+    "app.help", "go.next", "go.first", "move.down", "move.up", "look.pane", "go.find", "app.quit",
+    "ask.graft", "ask.replay", "tell.copy", "tell.export", "go.goto", "go.born", "look.schedule",
+    "look.manifest", "look.kernels", "look.unit",
 )  # fmt: skip
 
 

@@ -17,11 +17,11 @@ class Keys(Widget):
 
     def __init__(self, bindings: list[Binding], *, id: str) -> None:
         super().__init__(id=id)
-        self._bindings = bindings
+        self.shown = bindings
 
     def _spans(self) -> list[tuple[int, int, Binding]]:
         spans, at = [], 1
-        for binding in self._bindings:
+        for binding in self.shown:
             width = len(shown_key(binding)) + 1 + len(binding.description)
             if at + width > self.size.width:
                 break

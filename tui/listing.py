@@ -18,6 +18,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from detrec.tui.palette import Palette
+
 PAGE = 256
 _PAGES = 32
 _STEP = 8
@@ -96,6 +98,10 @@ class Listing(ScrollView, can_focus=True):
         self.set_reactive(Listing.cursor, max(min(at, count - 1), 0))
         self.refresh()
         self.call_after_refresh(self._reveal)
+
+    def page(self, palette: Palette, start: int, stop: int) -> Sequence[Text]:
+        """Lines [start, stop) of a list that was told to expect them; called in a thread."""
+        raise NotImplementedError
 
     def put(self, ticket: int, start: int, lines: Sequence[Text]) -> None:
         """The lines of a page that was asked for; those of a list that is gone are dropped."""
@@ -182,7 +188,11 @@ class Listing(ScrollView, can_focus=True):
         if height <= 0:
             return
         top = self.scroll_offset.y
-        if self.cursor < top:
+        far = not top - 1 <= self.cursor <= top + height
+        if far:
+            # what comes before and after is worth seeing
+            self.scroll_to(y=self.cursor - height // 2, animate=False, immediate=True)
+        elif self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False, immediate=True)
         elif self.cursor >= top + height:
             self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)

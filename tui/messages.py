@@ -1,15 +1,18 @@
 """What the explorer's threads post: they touch no widget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 from textual.message import Message
 
 from detrec.replayer.survey.rows import Row, RowOfOp
 from detrec.replayer.survey.survey import Survey
-from detrec.tui.heatmap import Shown
+from detrec.tui.field import Shown
+from detrec.tui.listing import Listing
+from detrec.tui.pane import Pane
 from detrec.tui.stand import Place
 
 
@@ -74,10 +77,20 @@ class Overviewed(Message):
 
 
 @dataclass
+class Paged(Message):
+    """The lines of a page that a list asked for."""
+
+    listing: Listing
+    ticket: int
+    start: int
+    lines: Sequence[Text]
+
+
+@dataclass
 class Filled(Message):
     """The facts that a pane asked for, and the text that its lines are to hold."""
 
-    pane: Any
+    pane: Pane
     facts: Any
     find: str
 

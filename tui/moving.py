@@ -1,4 +1,4 @@
-"""The part of the explorer that answers keys and clicks which move: through the runs, and through the panes."""
+"""The part of the explorer that moves: through the runs, and through the panes."""
 
 from functools import partial
 
@@ -11,9 +11,7 @@ from detrec.tui.ops_pane import OpsPane
 from detrec.tui.pane import Pane
 from detrec.tui.reading import Reading
 from detrec.tui.rows_pane import RowsPane
-from detrec.tui.schedule_pane import SchedulePane
 from detrec.tui.stand import Depth, Level
-from detrec.tui.status import Status
 
 _FINDS = "what a line should hold"
 _GOTO = "step 12, a request, request:45, 14.attn, or several of these"
@@ -24,7 +22,7 @@ class Moving(Reading):
 
     def go(self, move: moves.Move) -> None:
         """Make a move; what was said before is over."""
-        self.part(Status).hush()
+        self.hush()
         self.walker.go(move)
 
     def action_next(self) -> None:
@@ -71,7 +69,7 @@ class Moving(Reading):
 
     def action_show(self, pane: str) -> None:
         """Put a pane in front."""
-        self.part(Status).hush()
+        self.hush()
         self.stand_in(Depth(pane, self.depth.map_level))
         if pane in ("manifest", "kernels") and self.survey is not None and self.survey.comparison is not None:
             self._say_what_differs(pane)
@@ -99,7 +97,7 @@ class Moving(Reading):
 
     def action_down(self) -> None:
         """One level deeper; from a pane beside the levels, to what its line is about."""
-        pane, level = self._front(), self.depth.level
+        pane, level = self.pane(self.depth.pane), self.depth.level
         if isinstance(pane, Pane) and self.depth.pane in layout.BESIDE:
             way = pane.way_in()
             if isinstance(way, str):
@@ -118,14 +116,14 @@ class Moving(Reading):
         elif level is Level.LAYER:
             self.go(moves.into_layer)
         else:
-            self.part(Status).hush()
+            self.hush()
         self.stand_in(deeper)
 
     def action_up(self) -> None:
         """One level up; first of all out of a filter."""
-        self.part(Status).hush()
+        self.hush()
         if self.finds.pop(self.depth.pane, ""):
-            self._refill(self.depth.pane)
+            self._refill()
             return
         higher = self.depth.up()
         if higher is None:
@@ -147,7 +145,7 @@ class Moving(Reading):
         """What is found is seen at every letter."""
         if message.what == "find":
             self.finds[self.depth.pane] = message.text
-            self._refill(self.depth.pane)
+            self._refill()
 
     def on_ask_answered(self, message: Ask.Answered) -> None:
         """The end of it."""
@@ -156,22 +154,15 @@ class Moving(Reading):
             self.go(lambda survey, place: moves.goto(survey, place, text))
         elif message.what == "find" and message.text is None:
             self.finds.pop(self.depth.pane, "")
-            self._refill(self.depth.pane)
+            self._refill()
         self.arrange()
 
-    def _refill(self, name: str) -> None:
-        pane = self._front()
-        if isinstance(pane, SchedulePane):
-            pane.find = self.finds.get(name, "")
+    def _refill(self) -> None:
+        pane = self.pane(self.depth.pane)
         if isinstance(pane, Pane):
             self.fill(pane)
         else:
             self.show_place()
-        if isinstance(pane, Listing):
-            pane.found = self.finds.get(name, "")
-
-    def _front(self) -> object:
-        return self.screen_stack[0].query_one(f"#{self.depth.pane}")
 
     def on_heat_map_moved(self, message: HeatMap.Moved) -> None:
         """The cursor of the map is where one stands."""

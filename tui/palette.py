@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from rich.style import Style
 from rich.text import Text
 
-from detrec.tui.states import LOOKS, name_of
+from detrec.tui.states import LOOKS
+
+_VARIABLES = (
+    "quiet", "primary", "success", "state-equal", "state-missing", "state-inherited", "state-born", "error",
+    "warning", "foreground",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Palette:
 
     def named(self, state: int) -> Text:
         """Symbol and name."""
-        return Text.assemble(self.symbol(state), " ", (name_of(state), self.states[state]))
+        return Text.assemble(self.symbol(state), " ", (LOOKS[state].word, self.states[state]))
 
 
 def palette_of(variables: Mapping[str, str], *, colour: bool) -> Palette:
@@ -45,10 +50,7 @@ def palette_of(variables: Mapping[str, str], *, colour: bool) -> Palette:
             Style(bold=True),
         )
         return Palette(states, dim, bold, bold, plain, bold, bold, reverse)
-    colours = {name: Style(color=variables[name]) for name in (
-        "quiet", "primary", "success", "state-equal", "state-missing", "state-inherited", "state-born", "error",
-        "warning", "foreground",
-    )}  # fmt: skip
+    colours = {name: Style(color=variables[name]) for name in _VARIABLES}
     quiet, equal = colours["quiet"], colours["state-equal"]
     born = colours["state-born"]
     states = (

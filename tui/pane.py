@@ -10,7 +10,9 @@ from detrec.tui.stand import Place
 
 
 class Pane(Listing):
-    """What a pane of the explorer has to answer besides."""
+    """What a pane of the explorer has to answer besides. `find` is what its lines are to hold."""
+
+    find = ""
 
     def read(self, survey: Survey, place: Place) -> Any:
         """The facts that it shows; called in a thread, touches nothing of the widget."""

@@ -5,16 +5,15 @@ from functools import partial
 from typing import Any
 
 from rich.text import Text
-from textual.app import App
 
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import banner, charting, moves, words
 from detrec.tui.banner import Banner
 from detrec.tui.cause_pane import CausePane
 from detrec.tui.elements_pane import ElementsPane
+from detrec.tui.framing import Framing
 from detrec.tui.heatmap import HeatMap
 from detrec.tui.kernels_pane import KernelsPane
-from detrec.tui.layout import Layout
 from detrec.tui.listing import Listing
 from detrec.tui.manifest_pane import ManifestPane
 from detrec.tui.messages import (
@@ -25,47 +24,36 @@ from detrec.tui.messages import (
     Grown,
     Opened,
     Overviewed,
+    Paged,
     Progressed,
     Said,
 )
 from detrec.tui.ops_pane import OpsPane
-from detrec.tui.palette import Palette, palette_of
+from detrec.tui.pane import Pane
 from detrec.tui.rows_pane import RowsPane
 from detrec.tui.schedule_pane import SchedulePane
-from detrec.tui.stand import Depth, Level, Place
+from detrec.tui.stand import Level, Place
 from detrec.tui.status import Status
 from detrec.tui.tokens_pane import TokensPane
 from detrec.tui.walking import FAILURES, Latest, Walker
 
 
-class Reading(App[None]):
+class Reading(Framing):
     """What is known, and how it comes to the screen. `turn` counts how often everything was read anew."""
 
-    def begin(self, open_survey: Callable[[], Survey], *, at: str, colour: bool, follow: float) -> None:
+    def begin(self, open_survey: Callable[[], Survey], *, at: str, follow: float) -> None:
         """Before there is a screen."""
-        self._open_survey, self._at, self._colour, self._follow = open_survey, at, colour, follow
+        self._open_survey, self._at, self._follow = open_survey, at, follow
         self.survey: Survey | None = None
         self.place = Place()
-        self.depth = Depth()
-        self.plan = Layout(split=False)
-        self.beside = "cause"
         self.turn = 0
         self.born_only = False
         self.finds: dict[str, str] = {}
         self.walker = Walker(self)
         self.arrived: Arrived | None = None
         self.chart: charting.Chart | None = None
-        self._maps, self._minimaps, self._fills = (Latest(self._failed) for _ in range(3))
-        self._polls = Latest(self._failed)
-
-    @property
-    def palette(self) -> Palette:
-        """The theme's styles."""
-        return palette_of(self.theme_variables, colour=self._colour)
-
-    def part(self, kind: type[Any]) -> Any:
-        """The one widget of its kind on the explorer's own screen, whatever lies over it."""
-        return self.screen_stack[0].query_one(kind)
+        self._maps, self._minimaps, self._polls = (Latest(self._failed) for _ in range(3))
+        self._fills: dict[Pane, Latest] = {}
 
     def _failed(self, text: str) -> None:
         self.post_message(Said(text, bad=True))
@@ -80,9 +68,10 @@ class Reading(App[None]):
         self._compare(survey)
 
     def _compare(self, survey: Survey) -> None:
-        survey.compare(
-            progress=lambda what, done, total: self.post_message(Progressed(what, done, total)) and None
-        )
+        def progress(what: str, done: int, total: int) -> None:
+            self.post_message(Progressed(what, done, total))
+
+        survey.compare(progress)
         self.post_message(Compared())
 
     def take(self, survey: Survey) -> None:
@@ -188,7 +177,7 @@ class Reading(App[None]):
         way = Text()
         for level, name in zip(Level, names, strict=True):
             here = level == self.depth.level
-            way.append(" › " if level else "", self.palette.quiet)
+            way.append(" > " if level else "", self.palette.quiet)
             way.append(
                 name, self.palette.strong if here else self.palette.quiet if level > self.depth.level else ""
             )
@@ -205,32 +194,35 @@ class Reading(App[None]):
         chart = charting.chart_of(survey, cell, self.depth.map_level, self.place.rank, self.turn)
         self.chart = chart
         heatmap = self.part(HeatMap)
-        heatmap.hidden = self.born_only
         column = cell.step if self.depth.map_level is Level.STEP else cell.position
         heatmap.border_title = charting.title_of(survey, cell, self.depth.map_level)
-        heatmap.show(chart.field, line=chart.line_of(cell), column=column)
+        heatmap.show(chart.field, line=chart.line_of(cell), column=column, born_only=self.born_only)
 
     def on_heat_map_window_wanted(self, message: HeatMap.WindowWanted) -> None:
         """Read it in a thread."""
         survey, key = self.survey, message.key
         if survey is None or not isinstance(key, charting.Key):
             return
-        self._maps.do(
-            lambda: self.post_message(
-                Charted(charting.window_of(survey, key, message.start, message.until, message.per))
+
+        def read() -> None:
+            window = charting.window_of(
+                survey, key, message.start, message.until, message.bins, message.scale
             )
-        )
+            self.post_message(Charted(window))
+
+        self._maps.do(read)
 
     def on_heat_map_overview_wanted(self, message: HeatMap.OverviewWanted) -> None:
-        """Read it in a thread, after what is on the screen."""
+        """Read it in a thread, beside what is on the screen."""
         survey, key = self.survey, message.key
         if survey is None or not isinstance(key, charting.Key):
             return
-        self._minimaps.do(
-            lambda: self.post_message(
-                Overviewed(key, *charting.overview_of(survey, key, message.total, message.width))
-            )
-        )
+
+        def read() -> None:
+            found = charting.overview_of(survey, key, message.total, message.width)
+            self.post_message(Overviewed(key, *found))
+
+        self._minimaps.do(read)
 
     def on_charted(self, message: Charted) -> None:
         """A window of the map."""
@@ -245,22 +237,17 @@ class Reading(App[None]):
         for kind in (CausePane, SchedulePane, TokensPane, ManifestPane, KernelsPane):
             self.fill(self.part(kind))
 
-    def fill(self, pane: Any) -> None:
+    def fill(self, pane: Pane) -> None:
         """Read what a pane shows, in a thread."""
         survey, place = self.survey, self.place
         if survey is None:
             return
-        find = self.finds.get(pane.id, "")
+        find = pane.find = self.finds.get(pane.id or "", "")
 
         def read() -> None:
             self.post_message(Filled(pane, pane.read(survey, place), find))
 
-        self._fills_of(pane).do(read)
-
-    def _fills_of(self, pane: Any) -> Latest:
-        if not hasattr(pane, "latest"):
-            pane.latest = Latest(self._failed)
-        return pane.latest
+        self._fills.setdefault(pane, Latest(self._failed)).do(read)
 
     def on_filled(self, message: Filled) -> None:
         """What a pane asked for."""
@@ -268,16 +255,18 @@ class Reading(App[None]):
 
     def on_listing_page_wanted(self, message: Listing.PageWanted) -> None:
         """A page of a list that is too long to be read at once."""
-        pane, survey, palette = message.listing, self.survey, self.palette
-        if survey is None:
-            return
+        pane, palette = message.listing, self.palette
 
         def read() -> None:
             try:
                 lines = pane.page(palette, message.start, message.until)
             except FAILURES as error:
                 self._failed(str(error))
-                return
-            self.call_from_thread(pane.put, message.ticket, message.start, lines)
+            else:
+                self.post_message(Paged(pane, message.ticket, message.start, lines))
 
         self.run_worker(read, thread=True, group="pages")
+
+    def on_paged(self, message: Paged) -> None:
+        """There it is."""
+        message.listing.put(message.ticket, message.start, message.lines)

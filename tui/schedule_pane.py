@@ -41,7 +41,6 @@ class SchedulePane(Pane):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Schedule")
         self._facts: Facts | None = None
-        self.find = ""
 
     def read(self, survey: Survey, place: Place) -> Facts:
         """The alignment of both runs' steps."""

@@ -14,6 +14,11 @@ class Look:
     style: str
     meaning: str
 
+    @property
+    def word(self) -> str:
+        """Its name."""
+        return self.state.name.lower()
+
 
 LOOKS = (
     Look(State.ABSENT, " ", "state--absent", "no cell is due here"),
@@ -27,13 +32,3 @@ LOOKS = (
 """By the number of the state."""
 
 assert [look.state for look in LOOKS] == list(State)
-
-
-def look_of(state: int) -> Look:
-    """The look of a state."""
-    return LOOKS[state]
-
-
-def name_of(state: int) -> str:
-    """Its name in words."""
-    return State(state).name.lower()

@@ -14,21 +14,19 @@ class Status(Widget):
     way: reactive[Text] = reactive(Text())
     said: reactive[Text | None] = reactive(None)
 
-    def say(self, text: Text, *, lasting: bool = False) -> None:
-        """Show a message; a `lasting` one stays until something else is said."""
-        self.said = text
-        self._turn = getattr(self, "_turn", 0) + 1
-        turn = self._turn
-        if not lasting:
-            self.set_timer(_SECONDS, lambda: self.hush(turn))
+    _turn = 0
 
-    def say_text(self, text: str, style: Style, *, lasting: bool = False) -> None:
-        """The same of a plain text."""
-        self.say(Text(text, style), lasting=lasting)
+    def say(self, text: str, style: Style, *, lasting: bool = False) -> None:
+        """Show a message; a `lasting` one stays until something else is said."""
+        self.said = Text(text, style)
+        self._turn += 1
+        if not lasting:
+            turn = self._turn
+            self.set_timer(_SECONDS, lambda: self.hush(turn))
 
     def hush(self, turn: int | None = None) -> None:
         """Back to the way, unless something else has been said since `turn`."""
-        if turn is None or turn == getattr(self, "_turn", 0):
+        if turn is None or turn == self._turn:
             self.said = None
 
     def render(self) -> Text:

@@ -1,4 +1,4 @@
-"""The terminal for the explorer alone: what libraries write to the standard streams meanwhile is kept from it."""
+"""The terminal for the explorer alone: what libraries write meanwhile is kept from it."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def alone() -> Iterator[None]:
     A C++ library that logs to stderr would write over what is drawn there.
     """
     screen = os.fdopen(os.dup(2), "w", encoding="utf-8")
-    kept = tempfile.TemporaryFile()
+    kept = tempfile.TemporaryFile()  # noqa: SIM115
     before, streams = (sys.__stdout__, sys.__stderr__), (os.dup(1), os.dup(2))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,7 +17,7 @@ from detrec.tui.moves import Move
 from detrec.tui.stand import Place
 
 FAILURES = (ValueError, DetrecError, OSError)
-"""What a broken or a vanished trace, or a move that leads nowhere, may raise: said, never shown as a traceback."""
+"""What a broken or a vanished trace, or a move that leads nowhere, may raise: it is said."""
 
 
 class Walker:
