@@ -13,7 +13,7 @@ from detrec.recorder.reader import TraceReader
 from detrec.replayer.compare import compare
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
-from detrec.replayer.explain import explain_traces
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey import command, goto, kernels, kv, maps, rows, tensors, tokens
 from detrec.replayer.survey.cell import Cell, Found
 from detrec.replayer.survey.command import Replayed
@@ -67,16 +67,26 @@ class Survey:
         """What comparing the runs found; None before `compare`, and for a run alone."""
         return None if self.runs is None else self.runs.comparison
 
-    def compare(self, progress: Progress | None = None) -> Comparison | None:
-        """Compare the runs, and see what they tell of the cause; None where there are not two to compare."""
+    def compare(
+        self, progress: Progress | None = None, sighted: Callable[[Divergence], None] | None = None
+    ) -> Comparison | None:
+        """Compare the runs, and see what they tell of the cause; None where there are not two to compare.
+
+        `sighted` is told of the first divergence as soon as it is met, which may be long before the end.
+        """
         with self._lock:
             runs = self.runs
             if runs is None or runs.replayed is None or runs.comparison is not None:
                 return None if runs is None else runs.comparison
             try:
-                found = compare(runs.recorded, runs.replayed, progress=progress)
+                found = compare(
+                    runs.recorded, runs.replayed, pairs=runs.pairs, progress=progress, sighted=sighted
+                )
                 runs.judge(found)
-                if self.diagnosis is None:
+                if self.diagnosis is None and found.first is not None:
+                    # it loads the CPU's kernels, which no look at a trace needs
+                    from detrec.replayer.explain import explain_traces
+
                     self.diagnosis = explain_traces(runs.recorded.reader, runs.replayed.reader, found)
             except DetrecError as error:
                 self.problem = str(error)
@@ -135,7 +145,9 @@ class Survey:
             return self._schedule
 
     def kv(self) -> tuple[kv.KvUse | None, ...]:
-        """The KV blocks that each run held, by step; None where a manifest does not say how large they are."""
+        """The KV blocks that each run held, by step; None where a manifest does not say how large
+        they are.
+        """
         return tuple(kv.kv_use(side) for side in self._known.sides)
 
     def tokens(self, request: str) -> tokens.RequestTokens:
