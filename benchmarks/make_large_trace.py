@@ -1,21 +1,20 @@
 """Two large traces of one workload, written as a recorder writes them, without a model.
 
-    python -m benchmarks.make_large_trace FOLDER [--rows 1000000] [--layers 13]
+python -m benchmarks.make_large_trace FOLDER [--rows 1000000] [--layers 13]
 
-The schedule is the built-in engine's own over a few thousand requests: prompts in chunks, decodes beside them,
-prefix-cache hits, preemptions. A fingerprint is a hash of (request, position, op), as if the kernels were
-deterministic. FOLDER gets
+The schedule is the built-in engine's own over a few thousand requests: prompts in chunks, decodes beside
+them, prefix-cache hits, preemptions. A fingerprint is a hash of (request, position, op), as if the kernels
+were deterministic. FOLDER gets
 
-    run.zarr      the recording
-    few.zarr      a replay in which three requests diverge, each from one op of one row on
-    other.zarr    the same divergences under another schedule, so that no chunk of it equals one of the recording
-    all.zarr      a replay in which another kernel moved every row's bits from layer 1 on
+run.zarr      the recording few.zarr      a replay in which three requests diverge, each from one op of one
+row on other.zarr    the same divergences under another schedule, so that no chunk of it equals one of the
+recording all.zarr      a replay in which another kernel moved every row's bits from layer 1 on
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ VOCABULARY = 512
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """From op `op` of `position` of `request` on, bits differ; later positions differ from the next attention."""
+    """From op `op` of `position` of `request` on, bits differ; later positions differ from the next
+    attention.
+    """
 
     request: str
     position: int
@@ -66,7 +67,7 @@ def requests_of(rows: int) -> tuple[Request, ...]:
             prompt, total = found[-1].prompt, total - len(prompt)
         params = SamplingParams(max_tokens=int(draws.integers(16, 200)), seed=len(found), ignore_eos=True)
         found.append(Request(f"r{len(found)}", prompt, params, arrival=2 * len(found)))
-        total += params.max_tokens
+        total += params.max_tokens - 1
     return tuple(found)
 
 
@@ -100,7 +101,9 @@ class Run:
         engine = {"model_digest": "0" * 32, "num_blocks": self.blocks.num_blocks, "device": {"kind": "cpu"}}
         return {"config": settings, "engine": engine, "environment": environment_manifest()}
 
-    def write(self, path: Path, faults: Sequence[Fault] = (), moved_from: int | None = None) -> tuple[int, int]:
+    def write(
+        self, path: Path, faults: Sequence[Fault] = (), moved_from: int | None = None
+    ) -> tuple[int, int]:
         """Steps and rows that were written. `moved_from`: all bits from that op on are others."""
         broken = {fault.request: fault for fault in faults}
         kernels = tuple(f"made.{name.rpartition('.')[2]}" for name in self.names)
@@ -186,7 +189,9 @@ PLACEHOLDER = [{"id": "r0", "prompt_token_ids": [1]}]
 
 
 def faults_of(requests: Sequence[Request], names: Sequence[str]) -> tuple[Fault, ...]:
-    """Three places: at a third, two thirds and nine tenths of the requests, in early, middle and late layers."""
+    """Three places: at a third, two thirds and nine tenths of the requests, in early, middle and late
+    layers.
+    """
     places = [(1 / 3, "4.attn"), (2 / 3, "8.down_proj"), (9 / 10, "11.qkv")]
     chosen = [requests[int(share * len(requests))] for share, _ in places]
     return tuple(
@@ -215,7 +220,9 @@ def main() -> None:
         begin = time.perf_counter()
         steps, rows = Run(requests, names, {**ENGINE, **engine}).write(args.folder / f"{name}.zarr", **how)
         seconds = time.perf_counter() - begin
-        print(f"{name}.zarr: {steps:,} steps, {rows:,} rows x {len(names)} ops in {seconds:.0f} s", flush=True)
+        print(
+            f"{name}.zarr: {steps:,} steps, {rows:,} rows x {len(names)} ops in {seconds:.0f} s", flush=True
+        )
 
 
 if __name__ == "__main__":

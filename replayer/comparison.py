@@ -7,6 +7,7 @@ import numpy as np
 from detrec.replayer.divergence import Divergence, DivergentRows
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDiff
+from detrec.replayer.step_map import StepMap
 from detrec.replayer.tokens import Tokens
 
 
@@ -44,7 +45,8 @@ class Comparison:
 
     `ops` and `ranks` were compared. `kernels`: what ran the op of `first` in either run, where that is not
     the same. `born[i]`: were the cells at the first divergent op of row i of `divergent` born there?
-    `unread` of the compared cells are equal by the digest of their chunk.
+    `unread` of the compared cells are equal by the digest of their chunk. `steps`: where cells differ or are
+    missing, step by step.
     """
 
     verdict: str
@@ -61,3 +63,4 @@ class Comparison:
     born: np.ndarray
     unread: int
     seconds: float
+    steps: StepMap

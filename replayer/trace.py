@@ -67,8 +67,8 @@ class Trace(Protocol):
         """A whole array: `steps/slice_start`, and those of `slices` and `events`."""
         ...
 
-    def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
-        """uint64 [stop - start, ops]; 0 is not recorded."""
+    def fingerprints(self, start: int, stop: int, rank: int = 0, *, checked: bool = True) -> np.ndarray:
+        """uint64 [stop - start, ops]; 0 is not recorded. Not `checked`, no digest is looked at."""
         ...
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:

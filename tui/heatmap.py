@@ -4,7 +4,7 @@ A widget of its own lines: it draws from the window of states that it was given 
 when it is moved out of that. What is not there yet is left blank, never drawn as equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -209,15 +209,19 @@ class HeatMap(Widget, can_focus=True):
 
     def _foot(self, gutter: int, axis: Style) -> Sequence[Segment]:
         if self.view.everything or self._overview is None or len(self._overview[0]) != self.view.width:
-            legend = [Segment(" " * gutter, axis)]
-            for look in LOOKS[1:]:
-                if not (self.born_only and look.state is State.INHERITED):
-                    legend += [Segment(look.symbol, self._look(look.style)), Segment(f" {look.word}  ", axis)]
-            return legend
+            return [Segment(" " * gutter, axis), *self._legend(axis)]
         density, born = self._overview
         plain, inside, mark = map(self._look, ("heatmap--minimap", "heatmap--view", "heatmap--mark"))
         head = Segment("all".rjust(gutter - 1) + " ", axis)
         return [head, *draw.minimap(density, self.view, plain, inside, mark, born)]
+
+    def _legend(self, axis: Style) -> Iterator[Segment]:
+        """What is in sight."""
+        seen = set() if self._window is None else set(np.unique(self._window.states).tolist())
+        for look in LOOKS[1:]:
+            if look.state in seen and not (self.born_only and look.state is State.INHERITED):
+                yield Segment(look.symbol, self._look(look.style))
+                yield Segment(f" {look.word}  ", axis)
 
     def _looks(self) -> list[draw.Look]:
         cross = Style(bgcolor=self._look("heatmap--cross").bgcolor)

@@ -22,7 +22,7 @@ class Look:
 
 LOOKS = (
     Look(State.ABSENT, " ", "state--absent", "no cell is due here"),
-    Look(State.RECORDED, "·", "state--recorded", "recorded, and nothing to hold against it"),
+    Look(State.RECORDED, "∘", "state--recorded", "recorded, and nothing to hold against it"),
     Look(State.EQUAL, "·", "state--equal", "both runs have the same bits"),
     Look(State.MISSING, "?", "state--missing", "due, and not in both runs: never equal"),
     Look(State.CORRUPT, "!", "state--corrupt", "its bytes are not those that were recorded"),

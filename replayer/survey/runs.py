@@ -7,16 +7,21 @@ import numpy as np
 from detrec.engines.base import SAMPLE_OPS
 from detrec.replayer.columns import recorded_columns, sample_ops
 from detrec.replayer.comparison import Comparison
-from detrec.replayer.survey.cell import Cell, State
-from detrec.replayer.survey.pairing import Pairing, pairing
+from detrec.replayer.pairing import Pairing, pairing
+from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.side import Side
-from detrec.replayer.survey.states import Born, states_alone, states_of_pairs
+from detrec.replayer.survey.states import Judged, states_alone, states_of_pairs
 from detrec.replayer.survey.walk import Walk
 
 
 class Runs:
     """`replayed` is None where one run is looked at alone. `ops` are the compared ones, or all of the one
     run.
+
+    `partner[row]`: the replayed row beside a recorded one, int32, -1 where none is; `lost`: is it missing
+    that there is none? bool. `extra`: the replayed rows that have none where one is due, int64, ascending.
+    What a prefix cache served in one run is not missing, nor what follows the end of a recording that was
+    never closed.
 
     `mask`: the columns that either run records at all, bool [ops, ranks]. TraceCorrupt for traces that
     contradict themselves.
@@ -26,7 +31,10 @@ class Runs:
         self.recorded, self.replayed = recorded, replayed
         self.comparison: Comparison | None = None
         self.walk: Walk | None = None
-        self._born = Born(np.zeros(0, np.int64), 1)
+        self.partner = np.full(recorded.n_rows, -1, np.int32)
+        self.lost = np.zeros(recorded.n_rows, bool)
+        self.extra = np.zeros(0, np.int64)
+        self.judged: Judged | None = None
         if replayed is None:
             self.pairs: Pairing | None = None
             self.ops, self.ranks = recorded.ops, recorded.ranks
@@ -36,6 +44,15 @@ class Runs:
             self.pairs = pairing(recorded, replayed)
             self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.ranks
             self.ids, self.mask = self.pairs.ids, self.pairs.mask
+            self._lay_rows(self.pairs)
+
+    def _lay_rows(self, pairs: Pairing) -> None:
+        # rows that were computed again first: the latest row of a place is the one that counts
+        here, there = pairs.earlier
+        self.partner[here] = there
+        self.partner[pairs.rows.recorded] = pairs.rows.replayed
+        self.lost[pairs.rows.only_recorded] = True
+        self.extra = pairs.rows.only_replayed
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -44,9 +61,7 @@ class Runs:
 
     def judge(self, comparison: Comparison) -> None:
         """Know what a comparison of these runs found."""
-        rows, own = comparison.divergent, comparison.born
-        keys = rows.row[own].astype(np.int64) * len(self.ops) + rows.op[own]
-        self._born = Born(np.unique(keys), len(self.ops))
+        self.judged = Judged(comparison, self.recorded.row_step)
         self.walk = Walk(comparison, self.ids, self.recorded.row_step)
         self.comparison = comparison
 
@@ -100,8 +115,8 @@ class Runs:
         out[0, position[inside] - start] = rows[inside]
         if self.pairs is not None and self.replayed is not None:
             there = out[0] >= 0
-            out[1, there] = self.pairs.partner[out[0, there]]
-            extra = self.pairs.extra
+            out[1, there] = self.partner[out[0, there]]
+            extra = self.extra
             extra = extra[self.replayed.row_request[extra] == self.number(self.replayed, request)]
             position = self.replayed.row_position[extra]
             inside = (position >= start) & (position < stop)
@@ -112,7 +127,7 @@ class Runs:
     def cell(self, row: int, other: int | None = None, op: int = 0) -> Cell:
         """The cell of a recorded row, or of the replayed row `other` alone where `row` is -1."""
         if other is None:
-            other = int(self.pairs.partner[row]) if self.pairs is not None else -1
+            other = int(self.partner[row])
         side, at = (self.recorded, row) if row >= 0 else (self.sides[-1], other)
         step, number = int(side.row_step[at]), int(side.row_request[at])
         generation = int(side.generation(number, step))
@@ -122,14 +137,13 @@ class Runs:
     def states(self, rows: np.ndarray, others: np.ndarray, rank: int | None = None) -> np.ndarray:
         """States of the cells of rows of either run (-1: none), uint8 [rows, ops].
 
-        Before the comparison nothing is known to be equal or born: what both runs have is RECORDED.
+        Before the comparison nothing is known to be equal: what both runs have is RECORDED.
         """
         if self.pairs is None or self.replayed is None:
             return states_alone(self.recorded, self.mask, sample_ops(self.ops), rows, rank)
-        states = states_of_pairs((self.recorded, self.replayed), self.pairs, self._born, rows, others, rank)
-        if self.comparison is None:
-            states[(states == State.EQUAL) | (states == State.INHERITED)] = State.RECORDED
-        return states
+        return states_of_pairs(
+            (self.recorded, self.replayed), self.pairs, self.lost, self.judged, rows, others, rank
+        )
 
     def step_rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of steps [start, stop) in either run, and their steps, all int64 [rows], by step.
@@ -141,10 +155,10 @@ class Runs:
         rows = np.arange(first, last, dtype=np.int64)
         steps = self.recorded.row_step[first:last].astype(np.int64)
         others = np.full(len(rows), -1, np.int64)
-        if self.pairs is not None and self.replayed is not None:
-            others = self.pairs.partner[first:last].astype(np.int64)
-            step = self.replayed.row_step[self.pairs.extra]
-            extra = self.pairs.extra[(step >= start) & (step < stop)]
+        if self.replayed is not None:
+            others = self.partner[first:last].astype(np.int64)
+            step = self.replayed.row_step[self.extra]
+            extra = self.extra[(step >= start) & (step < stop)]
             if len(extra):
                 rows = np.concatenate([rows, np.full(len(extra), -1, np.int64)])
                 others = np.concatenate([others, extra])

@@ -7,23 +7,27 @@ raised for a trace that is broken: `conditions` says what it is, and what cannot
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.compare import compare
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
-from detrec.replayer.explain import explain_traces
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey import command, goto, kernels, kv, maps, rows, tensors, tokens
 from detrec.replayer.survey.cell import Cell, Found
 from detrec.replayer.survey.command import Replayed
 from detrec.replayer.survey.condition import Condition, condition_of, opened
 from detrec.replayer.survey.grid import Grid, Window
-from detrec.replayer.survey.measure import Measured
 from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.schedule import Schedule
 from detrec.replayer.survey.side import Side
 from detrec.replayer.survey.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    # it loads the engine, which no look at a trace needs
+    from detrec.replayer.survey.measure import Measured
 
 Progress = Callable[[str, int, int], None]
 
@@ -70,16 +74,26 @@ class Survey:
         """What comparing the runs found; None before `compare`, and for a run alone."""
         return None if self.runs is None else self.runs.comparison
 
-    def compare(self, progress: Progress | None = None) -> Comparison | None:
-        """Compare the runs, and see what they tell of the cause; None where there are not two to compare."""
+    def compare(
+        self, progress: Progress | None = None, sighted: Callable[[Divergence], None] | None = None
+    ) -> Comparison | None:
+        """Compare the runs, and see what they tell of the cause; None where there are not two to compare.
+
+        `sighted` is told of the first divergence as soon as it is met, which may be long before the end.
+        """
         with self._lock:
             runs = self.runs
             if runs is None or runs.replayed is None or runs.comparison is not None:
                 return None if runs is None else runs.comparison
             try:
-                found = compare(runs.recorded, runs.replayed, progress=progress)
+                found = compare(
+                    runs.recorded, runs.replayed, pairs=runs.pairs, progress=progress, sighted=sighted
+                )
                 runs.judge(found)
-                if self.diagnosis is None:
+                if self.diagnosis is None and found.first is not None:
+                    # it loads the CPU's kernels, which no look at a trace needs
+                    from detrec.replayer.explain import explain_traces
+
                     self.diagnosis = explain_traces(runs.recorded.reader, runs.replayed.reader, found)
             except DetrecError as error:
                 self.problem = str(error)
@@ -138,7 +152,9 @@ class Survey:
             return self._schedule
 
     def kv(self) -> tuple[kv.KvUse | None, ...]:
-        """The KV blocks that each run held, by step; None where a manifest does not say how large they are."""
+        """The KV blocks that each run held, by step; None where a manifest does not say how large
+        they are.
+        """
         return tuple(kv.kv_use(side) for side in self._known.sides)
 
     def tokens(self, request: str) -> tokens.RequestTokens:

@@ -73,7 +73,9 @@ class Tensor:
         )
 
     def picture(self, lines: int, columns: int) -> np.ndarray:
-        """The share of elements that differ, float64 [at most lines, at most columns], of the whole tensor."""
+        """The share of elements that differ, float64 [at most lines, at most columns], of the whole
+        tensor.
+        """
         return _shares(self.differs(), lines, columns)
 
     def _both(self) -> tuple[np.ndarray, np.ndarray]:
