@@ -50,7 +50,7 @@ class CheckedChunks:
         return dict(json.loads(self.file(key))["attributes"])
 
     def chunk(self, spec: ArraySpec, index: int, rows: int, *, checked: bool = True) -> np.ndarray:
-        """The rows of a chunk of an array that has `rows` rows; not `checked`, only its length is looked at."""
+        """The rows of a chunk of an array that has `rows` rows; no digest is looked at unless `checked`."""
         filled = min(rows - index * spec.chunk, spec.chunk)
         key = spec.key(index)
         if filled < spec.chunk and spec.path in self._tails:
