@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detrec.engines.start import Progress
-from detrec.replayer.classify import classify
 from detrec.replayer.comparison import Comparison
-from detrec.replayer.diagnose import find
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence, DivergentRows, split_name
-from detrec.replayer.stale import stale_row
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.command import Replayed
 
 if TYPE_CHECKING:
+    from detrec.engines.start import Progress
     from detrec.replayer.survey.survey import Survey
 
 
@@ -46,13 +43,18 @@ def measure(
     *,
     rank: int | None = None,
     notify: Callable[[str], None] = lambda text: None,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
 ) -> Measured:
     """Graft, repeat and take apart the op of a divergent cell, and keep its tensors in `folder`.
 
     The second side is run as the survey knows it was made, else by its own manifest. ValueError where there is
     nothing to measure; DetrecError as `replay`; what `progress` raises is passed on, and ends it.
     """
+    # they load the engine, which no look at a trace needs
+    from detrec.replayer.classify import classify
+    from detrec.replayer.diagnose import find
+    from detrec.replayer.stale import stale_row
+
     runs = survey.runs
     compared = survey.comparison
     if runs is None or runs.replayed is None:
