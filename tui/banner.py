@@ -45,8 +45,10 @@ def opening(run: str, other: str | None, palette: Palette) -> tuple[Text, ...]:
     return (Text(text, palette.quiet),)
 
 
-def headline(survey: Survey, palette: Palette, *, progress: str = "") -> tuple[Text, ...]:
-    """What a survey says by now."""
+def headline(
+    survey: Survey, palette: Palette, *, progress: str = "", sighted: Divergence | None = None
+) -> tuple[Text, ...]:
+    """What a survey says by now; `sighted` is where the runs first differ, before all is compared."""
     conditions = survey.conditions
     found = survey.comparison
     ill = [_condition(condition, palette) for condition in conditions if condition.status != "complete"]
@@ -58,7 +60,10 @@ def headline(survey: Survey, palette: Palette, *, progress: str = "") -> tuple[T
     if survey.other is None:
         return (_alone(survey, palette), *ill)
     if found is None:
-        return (Text.assemble(_badge("comparing", "…", palette.warn), " ", progress), *ill)
+        text = Text.assemble(_badge("comparing", "…", palette.warn), f" {progress}")
+        if sighted is not None:
+            text.append(" diverged, first at ").append(where(sighted, survey.runs.ranks), palette.strong)
+        return (text, *ill)
     second = [_why(survey, palette)] if found.verdict == "diverged" else []
     return (_verdict(found, palette), *ill, *second, _counts(found, palette))
 

@@ -39,19 +39,26 @@ class Chart:
         return self.lines.ops[line]
 
 
-def chart_of(survey: Survey, cell: Cell, level: Level, rank: int | None, turn: int) -> Chart:
-    """The map on which `cell` is seen at `level`: steps, positions, or the ops of its layer."""
+def chart_of(
+    survey: Survey, cell: Cell, level: Level, rank: int | None, turn: int, known: Chart | None
+) -> Chart:
+    """The map on which `cell` is seen at `level`: steps, positions, or the ops of its layer.
+
+    That may be one that is `known`.
+    """
     runs = survey.runs
     assert runs is not None, "a cell is of some run"
     layer = None
     if level is Level.OP:
         # outside the layers there is no layer to look into: all ops
         layer = -1 if (of := split_name(runs.ops[cell.op])[0]) is None else of
-    lines = lines_of(runs.ops, layer)
     request = None if level is Level.STEP else cell.request
+    key = Key(request, layer, rank, turn)
+    if known is not None and known.field.key == key:
+        return known
+    lines = lines_of(runs.ops, layer)
     columns = runs.recorded.n_steps if request is None else runs.length(request)
     unit = "step" if request is None else "pos"
-    key = Key(request, layer, rank, turn)
     return Chart(Field(key, lines.labels, columns, unit, _marks(survey, request)), lines)
 
 

@@ -5,6 +5,7 @@ A trace holds no tensors: they are shown where they were kept or have been deriv
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from rich.text import Text
@@ -14,7 +15,7 @@ from detrec.replayer.survey.tensors import Element, Tensor
 from detrec.tui import words
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
-from detrec.tui.pane import Pane
+from detrec.tui.pane import Pane, holding
 from detrec.tui.stand import Place
 from detrec.tui.table import Column, Table
 
@@ -38,11 +39,11 @@ class Facts:
 
 
 class ElementsPane(Pane):
-    """One line an element that differs, or all of them."""
+    """One line an element that differs; all of them where none does."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Elements")
-        self.unit, self.all = "ulp", False
+        self.unit = "ulp"
 
     def read(self, survey: Survey, place: Place) -> Facts:
         """The row's elements, if the op's tensors are at hand."""
@@ -76,7 +77,7 @@ class ElementsPane(Pane):
         return Facts(name, output, row, output.elements(row), 8 * ours.dtype.itemsize, "")
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
-        """Those that differ, or all; under a picture of the whole tensor."""
+        """Under a picture of the whole tensor."""
         self.border_title = f"Elements of {facts.name}" if facts.name else "Elements"
         if facts.tensor is None:
             self.border_subtitle = ""
@@ -86,16 +87,12 @@ class ElementsPane(Pane):
         unit = Column(UNITS[self.unit], 0 if self.unit == "bits" else 15, right=self.unit != "bits")
         table = Table((Column("", 1), Column("element", 7, right=True), *values, unit))
         differ = sum(element.differs for element in facts.elements)
-        lines = [
-            line
-            for element in facts.elements
-            if element.differs or self.all or not differ
-            for line in [_line(table, element, self.unit, facts.width, palette)]
-            if find.lower() in line.plain.lower()
-        ]
+        line = partial(_line, table, unit=self.unit, width=facts.width, palette=palette)
+        some = [element for element in facts.elements if element.differs] or facts.elements
+        shown = holding(some, line, find)
         self.border_subtitle = f"{differ:,} of {len(facts.elements):,} differ"
         header = [*self._picture(facts, palette), table.header()]
-        self.show(lines, header=header)
+        self.offer(len(shown), lambda at: line(shown[at]), header=header)
 
     def _picture(self, facts: Facts, palette: Palette) -> Sequence[Text]:
         """Rows down, columns along; the row one stands in is marked."""
@@ -122,7 +119,7 @@ def shades(shares: np.ndarray) -> str:
     return "".join(_SHADES[step] for step in steps)
 
 
-def _line(table: Table, element: Element, unit: str, width: int, palette: Palette) -> Text:
+def _line(table: Table, element: Element, *, unit: str, width: int, palette: Palette) -> Text:
     style = palette.changed if element.differs else palette.quiet
     if unit == "bits":
         digits = width // 4

@@ -1,5 +1,7 @@
 """Which kernel ran each op: first where the runs did not run the same, then all of them."""
 
+from functools import partial
+
 from rich.text import Text
 
 from detrec.replayer.survey.kernels import KernelUse
@@ -8,7 +10,7 @@ from detrec.tui import moves
 from detrec.tui.moves import Move
 from detrec.tui.ops_pane import kernels
 from detrec.tui.palette import Palette
-from detrec.tui.pane import Pane
+from detrec.tui.pane import Pane, holding
 from detrec.tui.stand import Place
 from detrec.tui.table import Column, Table, widest
 
@@ -30,16 +32,11 @@ class KernelsPane(Pane):
         name = Column("op", widest([use.name for use in uses], 8, 20))
         columns = (Column("", 1), name, Column("steps", 6, right=True), Column("from", 5, right=True))
         table = Table((*columns, Column("kernel" if alone else "kernel, recorded → replayed")))
-        shown = [
-            (use, line)
-            for use in sorted(uses, key=lambda use: not use.differs)
-            for line in [_line(table, use, palette, alone=alone)]
-            if find.lower() in line.plain.lower()
-        ]
-        self._uses = tuple(use for use, _ in shown)
+        line = partial(_line, table, palette=palette, alone=alone)
+        self._uses = tuple(holding(sorted(uses, key=lambda use: not use.differs), line, find))
         differ = sum(use.differs for use in uses)
         self.border_subtitle = "" if alone else f"{differ:,} differ"
-        self.show([line for _, line in shown], header=[table.header()], cursor=0)
+        self.offer(len(self._uses), lambda at: line(self._uses[at]), header=[table.header()], cursor=0)
 
     def way_in(self) -> Move | str:
         """To the op, in the first step in which it ran so."""
@@ -49,7 +46,7 @@ class KernelsPane(Pane):
         return lambda survey, place: moves.to_op(survey, moves.to_step(survey, place, use.first), use.op)
 
 
-def _line(table: Table, use: KernelUse, palette: Palette, *, alone: bool) -> Text:
+def _line(table: Table, use: KernelUse, *, palette: Palette, alone: bool) -> Text:
     style = palette.strong if use.differs else palette.quiet
     return table.line(
         Text("≠" if use.differs else " ", palette.changed),

@@ -1,17 +1,16 @@
 """What the explorer's threads post: they touch no widget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 from textual.message import Message
 
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.rows import Row, RowOfOp
 from detrec.replayer.survey.survey import Survey
 from detrec.tui.field import Shown
-from detrec.tui.listing import Listing
 from detrec.tui.pane import Pane
 from detrec.tui.stand import Place
 
@@ -26,6 +25,13 @@ class Opened(Message):
 @dataclass
 class Compared(Message):
     """The runs were compared, as far as they could be."""
+
+
+@dataclass
+class Sighted(Message):
+    """The first divergence was met, which may be long before all is compared."""
+
+    first: Divergence
 
 
 @dataclass
@@ -74,16 +80,6 @@ class Overviewed(Message):
     key: object
     density: np.ndarray
     born: np.ndarray
-
-
-@dataclass
-class Paged(Message):
-    """The lines of a page that a list asked for."""
-
-    listing: Listing
-    ticket: int
-    start: int
-    lines: Sequence[Text]
 
 
 @dataclass

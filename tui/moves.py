@@ -7,6 +7,8 @@ with what to say, where there is no way to go.
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from detrec.replayer.divergence import split_name
 from detrec.replayer.survey.cell import Cell, Found
 from detrec.replayer.survey.runs import Runs
@@ -94,9 +96,18 @@ def to_step(survey: Survey, place: Place, step: int, *, said: int = 0) -> Place:
     rows, others, _ = runs.step_rows(step, step + 1)
     if not len(rows):
         raise ValueError(f"step {step} has no rows")
-    cells = [runs.cell(int(row), int(other), here.op) for row, other in zip(rows, others, strict=True)]
-    same = [cell for cell in cells if cell.request == here.request]
-    return replace(place, cell=(same or cells)[0])
+    own = np.flatnonzero(_requests(runs, rows, others) == runs.ids.index(here.request))
+    at = int(own[0]) if len(own) else 0
+    return replace(place, cell=runs.cell(int(rows[at]), int(others[at]), here.op))
+
+
+def _requests(runs: Runs, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The request of each row, as an index of `runs.ids`."""
+    out = np.zeros(len(rows), np.int64)
+    for side, of in zip(runs.sides, (rows, others), strict=False):
+        there = of >= 0
+        out[there] = runs.numbers(side)[side.row_request[of[there]]]
+    return out
 
 
 def by_layer(survey: Survey, place: Place, by: int) -> Place:

@@ -1,5 +1,7 @@
 """The ops of one row in causal order: state, fingerprints of both runs, kernels."""
 
+from functools import partial
+
 from rich.text import Text
 
 from detrec.replayer.survey.cell import State
@@ -7,6 +9,7 @@ from detrec.replayer.survey.rows import OpOfRow, Row
 from detrec.tui import words
 from detrec.tui.listing import Listing
 from detrec.tui.palette import Palette
+from detrec.tui.pane import holding
 from detrec.tui.table import Column, Table, widest
 
 
@@ -24,17 +27,13 @@ class OpsPane(Listing):
         self.border_title = f"Ops of {words.place(row.cell)}"
         several = len(row.ops) > 0 and len(row.ops[0].ranks) > 1
         table = _table(row, alone=alone, several=several)
-        shown = [
-            (each.op, line)
-            for each in row.ops
-            if not (born_only and each.state is not State.BORN)
-            for line in [_line(table, each, palette, alone=alone, several=several)]
-            if find.lower() in line.plain.lower()
-        ]
-        self.ops = tuple(number for number, _ in shown)
+        line = partial(_line, table, palette=palette, alone=alone, several=several)
+        kept = [op for op in row.ops if op.state is State.BORN] if born_only else row.ops
+        shown = holding(kept, line, find)
+        self.ops = tuple(each.op for each in shown)
         self.border_subtitle = words.count(len(shown), "op")
-        cursor = next((line for line, number in enumerate(self.ops) if number >= op), len(self.ops) - 1)
-        self.show([line for _, line in shown], header=[table.header()], cursor=cursor)
+        cursor = next((at for at, number in enumerate(self.ops) if number >= op), len(self.ops) - 1)
+        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
 
 
 def _table(row: Row, *, alone: bool, several: bool) -> Table:
@@ -57,7 +56,7 @@ def _table(row: Row, *, alone: bool, several: bool) -> Table:
     )
 
 
-def _line(table: Table, op: OpOfRow, palette: Palette, *, alone: bool, several: bool) -> Text:
+def _line(table: Table, op: OpOfRow, *, palette: Palette, alone: bool, several: bool) -> Text:
     state = palette.states[op.state]
     cells: list[str | Text] = [palette.symbol(op.state), op.name, Text(op.state.name.lower(), state)]
     if several:

@@ -1,12 +1,17 @@
 """A list that reads its own facts: `read` in a thread, `show_read` on the screen."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rich.text import Text
 
 from detrec.replayer.survey.survey import Survey
 from detrec.tui.listing import Listing
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
 from detrec.tui.stand import Place
+
+T = TypeVar("T")
 
 
 class Pane(Listing):
@@ -25,3 +30,9 @@ class Pane(Listing):
     def way_in(self) -> Move | str:
         """Where enter leads from the line under the cursor, or what there is to say."""
         return "this is as deep as it gets"
+
+
+def holding(items: Sequence[T], line: Callable[[T], Text], find: str) -> Sequence[T]:
+    """The items whose line holds `find`; where that is nothing, all of them, and no line is made."""
+    wanted = find.lower()
+    return [item for item in items if wanted in line(item).plain.lower()] if wanted else items

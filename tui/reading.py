@@ -5,7 +5,9 @@ from functools import partial
 from typing import Any
 
 from rich.text import Text
+from textual.message import Message
 
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import banner, charting, moves, words
 from detrec.tui.banner import Banner
@@ -14,7 +16,6 @@ from detrec.tui.elements_pane import ElementsPane
 from detrec.tui.framing import Framing
 from detrec.tui.heatmap import HeatMap
 from detrec.tui.kernels_pane import KernelsPane
-from detrec.tui.listing import Listing
 from detrec.tui.manifest_pane import ManifestPane
 from detrec.tui.messages import (
     Arrived,
@@ -24,9 +25,9 @@ from detrec.tui.messages import (
     Grown,
     Opened,
     Overviewed,
-    Paged,
     Progressed,
     Said,
+    Sighted,
 )
 from detrec.tui.ops_pane import OpsPane
 from detrec.tui.pane import Pane
@@ -35,7 +36,7 @@ from detrec.tui.schedule_pane import SchedulePane
 from detrec.tui.stand import Level, Place
 from detrec.tui.status import Status
 from detrec.tui.tokens_pane import TokensPane
-from detrec.tui.walking import FAILURES, Latest, Walker
+from detrec.tui.walking import Latest, Walker
 
 
 class Reading(Framing):
@@ -46,6 +47,7 @@ class Reading(Framing):
         self._open_survey, self._at, self._follow = open_survey, at, follow
         self.survey: Survey | None = None
         self.place = Place()
+        self.sighted: Divergence | None = None
         self.turn = 0
         self.born_only = False
         self.finds: dict[str, str] = {}
@@ -54,6 +56,9 @@ class Reading(Framing):
         self.chart: charting.Chart | None = None
         self._maps, self._minimaps, self._polls = (Latest(self._failed) for _ in range(3))
         self._fills: dict[Pane, Latest] = {}
+
+    def _post(self, message: Message) -> None:
+        self.post_message(message)
 
     def _failed(self, text: str) -> None:
         self.post_message(Said(text, bad=True))
@@ -71,12 +76,13 @@ class Reading(Framing):
         def progress(what: str, done: int, total: int) -> None:
             self.post_message(Progressed(what, done, total))
 
-        survey.compare(progress)
+        survey.compare(progress, lambda first: self._post(Sighted(first)))
         self.post_message(Compared())
 
     def take(self, survey: Survey) -> None:
         """Look at this one from here on."""
         self.survey = self.walker.survey = survey
+        self.sighted = None
         self.turn += 1
         self.headline()
         self.beside = "cause" if survey.other is not None else "schedule"
@@ -103,10 +109,14 @@ class Reading(Framing):
             stay = self._at or self.walker.wanted > 1
             self.walker.go(moves.stay if stay else moves.start)
 
+    def on_sighted(self, message: Sighted) -> None:
+        """Where it differs first is known before what differs in all."""
+        self.sighted = message.first
+        self.headline()
+
     def on_progressed(self, message: Progressed) -> None:
         """A share, on the banner."""
-        share = f"{100 * message.done // max(message.total, 1)} %"
-        self.headline(f"{share} of the rows read")
+        self.headline(f"{100 * message.done // max(message.total, 1)} %")
 
     def _poll(self) -> None:
         survey = self.survey
@@ -129,7 +139,7 @@ class Reading(Framing):
         shown = self.part(Banner)
         if self.survey is None:
             return
-        shown.lines = banner.headline(self.survey, self.palette, progress=progress)
+        shown.lines = banner.headline(self.survey, self.palette, progress=progress, sighted=self.sighted)
 
     def on_arrived(self, message: Arrived) -> None:
         """Somewhere else, or the same place known better."""
@@ -191,7 +201,7 @@ class Reading(Framing):
         cell, survey = self.place.cell, self.survey
         if cell is None or survey is None or survey.runs is None:
             return
-        chart = charting.chart_of(survey, cell, self.depth.map_level, self.place.rank, self.turn)
+        chart = charting.chart_of(survey, cell, self.depth.map_level, self.place.rank, self.turn, self.chart)
         self.chart = chart
         heatmap = self.part(HeatMap)
         column = cell.step if self.depth.map_level is Level.STEP else cell.position
@@ -252,21 +262,3 @@ class Reading(Framing):
     def on_filled(self, message: Filled) -> None:
         """What a pane asked for."""
         message.pane.show_read(message.facts, self.palette, find=message.find)
-
-    def on_listing_page_wanted(self, message: Listing.PageWanted) -> None:
-        """A page of a list that is too long to be read at once."""
-        pane, palette = message.listing, self.palette
-
-        def read() -> None:
-            try:
-                lines = pane.page(palette, message.start, message.until)
-            except FAILURES as error:
-                self._failed(str(error))
-            else:
-                self.post_message(Paged(pane, message.ticket, message.start, lines))
-
-        self.run_worker(read, thread=True, group="pages")
-
-    def on_paged(self, message: Paged) -> None:
-        """There it is."""
-        message.listing.put(message.ticket, message.start, message.lines)

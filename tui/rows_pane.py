@@ -1,5 +1,7 @@
 """One op in every row of a step: where it stands, its state, and both fingerprints."""
 
+from functools import partial
+
 from rich.text import Text
 
 from detrec.replayer.survey.cell import Cell, State
@@ -7,6 +9,7 @@ from detrec.replayer.survey.rows import RowOfOp
 from detrec.tui import words
 from detrec.tui.listing import Listing
 from detrec.tui.palette import Palette
+from detrec.tui.pane import holding
 from detrec.tui.table import Column, Table, widest
 
 
@@ -24,18 +27,14 @@ class RowsPane(Listing):
         """The rows whose line holds `find`, the cursor on `here`."""
         self.border_title = f"Rows of {name} in step {here.step}"
         table = _table(rows, alone=alone, several=several)
-        shown = [
-            (row.cell, line)
-            for row in rows
-            if not (born_only and row.state is not State.BORN)
-            for line in [_line(table, row, palette, alone=alone, several=several)]
-            if find.lower() in line.plain.lower()
-        ]
-        self.cells = tuple(cell for cell, _ in shown)
+        line = partial(_line, table, palette=palette, alone=alone, several=several)
+        kept = [row for row in rows if row.state is State.BORN] if born_only else rows
+        shown = holding(kept, line, find)
+        self.cells = tuple(row.cell for row in shown)
         self.border_subtitle = words.count(len(shown), "row")
         at = (here.row, here.other)
-        cursor = next((line for line, cell in enumerate(self.cells) if (cell.row, cell.other) == at), 0)
-        self.show([line for _, line in shown], header=[table.header()], cursor=cursor)
+        cursor = next((index for index, cell in enumerate(self.cells) if (cell.row, cell.other) == at), 0)
+        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
 
 
 def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:
@@ -45,7 +44,7 @@ def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:
     return Table((Column("", 1), request, Column("pos", 5, right=True), Column("state", 9), *rank, *prints))
 
 
-def _line(table: Table, row: RowOfOp, palette: Palette, *, alone: bool, several: bool) -> Text:
+def _line(table: Table, row: RowOfOp, *, palette: Palette, alone: bool, several: bool) -> Text:
     cells: list[str | Text] = [
         palette.symbol(row.state),
         words.plain(row.cell.request),

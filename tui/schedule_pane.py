@@ -3,7 +3,6 @@
 Of one run alone: its steps, its events, and the KV blocks that were held.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +47,13 @@ class SchedulePane(Pane):
         kv = survey.kv()[0]
         here = schedule.at_step(place.cell.step) if place.cell is not None else 0
         pairs = _holding(schedule, self.find) if self.find else None
+        if len(schedule):
+            # the columns that a line is made of are read here, not while it is drawn
+            _ = schedule[here]
         return Facts(schedule, survey.other is None, kv, here, pairs)
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
-        """Only the number of lines is known by now; they are read as they are seen."""
+        """Its lines are made as they are seen."""
         self._facts = facts
         differing = int(facts.schedule.differing.sum())
         self.border_subtitle = (
@@ -59,15 +61,13 @@ class SchedulePane(Pane):
         )
         count = len(facts.schedule) if facts.pairs is None else len(facts.pairs)
         cursor = facts.here if facts.pairs is None else 0
-        self.expect(count, header=[self._table(facts).header()], cursor=cursor)
-
-    def page(self, palette: Palette, start: int, stop: int) -> Sequence[Text]:
-        """Lines [start, stop)."""
-        facts = self._facts
-        if facts is None:
-            return ()
         table = self._table(facts)
-        return [self._line(table, facts, self._index(line), palette) for line in range(start, stop)]
+        self.offer(
+            count,
+            lambda line: self._step_line(table, facts, self._index(line), palette),
+            header=[table.header()],
+            cursor=cursor,
+        )
 
     def way_in(self) -> Move | str:
         """To the recorded step."""
@@ -98,7 +98,7 @@ class SchedulePane(Pane):
     def _side(self) -> int:
         return max((self.scrollable_content_region.width - 31) // 2, _SIDE)
 
-    def _line(self, table: Table, facts: Facts, index: int, palette: Palette) -> Text:
+    def _step_line(self, table: Table, facts: Facts, index: int, palette: Palette) -> Text:
         pair = facts.schedule[index]
         if facts.alone:
             step = pair.recorded

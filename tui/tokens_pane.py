@@ -1,5 +1,7 @@
 """The tokens of one request in both runs: its prompt, what was drawn, the first flip and how close it was."""
 
+from functools import partial
+
 from rich.text import Text
 
 from detrec.replayer.survey.survey import Survey
@@ -7,7 +9,7 @@ from detrec.replayer.survey.tokens import RequestTokens, TokenAt
 from detrec.tui import moves, words
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
-from detrec.tui.pane import Pane
+from detrec.tui.pane import Pane, holding
 from detrec.tui.stand import Place
 from detrec.tui.table import Column, Table, widest
 
@@ -35,25 +37,16 @@ class TokensPane(Pane):
         self._request = found.request
         self.border_title = f"Tokens of {words.plain(found.request)}"
         table = _table(found, alone=alone)
-        shown = [
-            (token, line)
-            for token in found.tokens
-            for line in [_line(table, token, palette, alone=alone)]
-            if find.lower() in line.plain.lower()
-        ]
-        self._tokens = tuple(token for token, _ in shown)
+        line = partial(_line, table, palette=palette, alone=alone)
+        shown = holding(found.tokens, line, find)
+        self._tokens = tuple(shown)
         flip = None if found.first_flip is None else found.tokens[found.first_flip]
         self.border_subtitle = (
             "" if alone else "no flip" if flip is None else f"first flip at {flip.position}"
         )
-        at = (
-            line
-            for line, token in enumerate(self._tokens)
-            if token is flip or (flip is None and not token.prompt)
-        )
-        self.show(
-            [line for _, line in shown], header=[table.header()], cursor=self.cursor if same else next(at, 0)
-        )
+        begin = (at for at, token in enumerate(shown) if token is flip or (flip is None and not token.prompt))
+        cursor = self.cursor if same else next(begin, 0)
+        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
 
     def way_in(self) -> Move | str:
         """To the row from which the token was drawn."""
@@ -79,7 +72,7 @@ def _table(found: RequestTokens, *, alone: bool) -> Table:
     return Table((*head, Column("recorded", wide), Column("replayed", wide), *tail))
 
 
-def _line(table: Table, token: TokenAt, palette: Palette, *, alone: bool) -> Text:
+def _line(table: Table, token: TokenAt, *, palette: Palette, alone: bool) -> Text:
     mark = Text("≠" if token.differs else " ", palette.changed)
     style = palette.quiet if token.prompt else palette.strong
     cells: list[str | Text] = [mark, str(token.position), "prompt" if token.prompt else "drawn"]
