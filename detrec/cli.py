@@ -191,6 +191,9 @@ def report(
     tensors: Annotated[
         str | None, typer.Option(help="The folder that replay --keep-tensors filled.", metavar="DIR")
     ] = None,
+    cause: Annotated[
+        str | None, typer.Option(help="A file with what replay --json printed: its cause.", metavar="FILE")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is already there.")
     ] = False,
@@ -207,6 +210,7 @@ def report(
             None if as_json else output,
             at=at,
             tensors=tensors,
+            cause=cause,
             overwrite=overwrite,
             progress=progress,
         )
