@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.command import Replayed, view
@@ -23,6 +22,7 @@ from detrec.tui.messages import Acted, Said, Underway
 from detrec.tui.moving import Moving
 from detrec.tui.notice import Notice
 from detrec.tui.walking import FAILURES
+from detrec.tui.writing import Write
 
 
 class Cancelled(Exception):
@@ -32,6 +32,7 @@ class Cancelled(Exception):
 class Acting(Moving):
     """Actions whose end is outside: another run, the clipboard, a file."""
 
+    write: Write
     _cancel: threading.Event | None = None
     _scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -190,8 +191,13 @@ class Acting(Moving):
             super().on_ask_answered(message)
             return
         self.arrange()
-        if message.text:
-            self._act("export", partial(self._written, self.survey, Path(message.text).expanduser()))
+        survey, cell = self.survey, self.place.cell
+        if not message.text or survey is None:
+            return
+        path = Path(message.text).expanduser()
 
-    def _written(self, survey: Any, path: Path, progress: Progress) -> Callable[[], None]:
-        raise ValueError("not yet")
+        def job(progress: Progress) -> Callable[[], None]:
+            self.write(survey, path, cell=cell, progress=progress)
+            return partial(self.say, f"written: {path}")
+
+        self._act("export", job)

@@ -38,6 +38,7 @@ from detrec.tui.tabs import Tabs
 from detrec.tui.terminal import leaving_clean
 from detrec.tui.theme import THEMES
 from detrec.tui.tokens_pane import TokensPane
+from detrec.tui.writing import Write
 
 
 class Explorer(Acting, Moving, Reading, App[None]):
@@ -52,12 +53,14 @@ class Explorer(Acting, Moving, Reading, App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*KEYMAP]
     AUTO_FOCUS = "#map"
 
-    def __init__(self, open_survey: Callable[[], Survey], *, at: str = "", follow: float = 1.0) -> None:
+    def __init__(
+        self, open_survey: Callable[[], Survey], write: Write, *, at: str = "", follow: float = 1.0
+    ) -> None:
         # without colours the terminal's own are kept, and weight and reverse tell things apart
         mono = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if mono else None)
         self.driver_class = leaving_clean(self.driver_class)
-        self.colour = not mono
+        self.colour, self.write = not mono, write
         self.begin(open_survey, at=at, follow=follow)
         for theme in THEMES:
             self.register_theme(theme)

@@ -9,6 +9,7 @@ from detrec.errors import DetrecError
 from detrec.replayer.replay import Replay
 from detrec.replayer.survey.command import Replayed
 from detrec.replayer.survey.survey import Survey
+from detrec.tui.writing import Write
 
 
 def on_terminal() -> bool:
@@ -23,20 +24,25 @@ def on_terminal() -> bool:
 
 def explore(
     run: str,
-    other: str | None = None,
+    other: str | None,
+    write: Write,
     *,
-    made: Replayed | None = None,
+    made: Replayed,
     tensors: str | None = None,
     at: str = "",
 ) -> None:
     """Explore `run`, beside `other` if there is one; DetrecError where there is no terminal.
 
-    `made` says how `other` was replayed, `tensors` names the folder of --keep-tensors, `at` where to begin.
+    `made` says how `other` was replayed, if it says anything; `tensors` names the folder of --keep-tensors,
+    `at` where to begin.
     """
-    _open(partial(Survey, run, other, replayed=made, tensors=tensors), at)
+    known = made if made != Replayed() else None
+    _open(partial(Survey, run, other, replayed=known, tensors=tensors), write, at)
 
 
-def explore_replay(run: str, done: Replay, made: Replayed, *, tensors: str | None, at: str = "") -> None:
+def explore_replay(
+    run: str, done: Replay, write: Write, *, made: Replayed, tensors: str | None, at: str = ""
+) -> None:
     """Explore a replay whose trace was kept."""
     survey = partial(
         Survey,
@@ -47,10 +53,10 @@ def explore_replay(run: str, done: Replay, made: Replayed, *, tensors: str | Non
         replayed=made,
         tensors=tensors,
     )
-    _open(survey, at)
+    _open(survey, write, at)
 
 
-def _open(survey: Callable[[], Survey], at: str) -> None:
+def _open(survey: Callable[[], Survey], write: Write, at: str) -> None:
     if not on_terminal():
         raise DetrecError(
             "the explorer needs a terminal", hint="detrec diff A B, and detrec info RUN, print the same facts"
@@ -59,4 +65,4 @@ def _open(survey: Callable[[], Survey], at: str) -> None:
     from detrec.tui.terminal import alone
 
     with alone():
-        Explorer(survey, at=at).run()
+        Explorer(survey, write, at=at).run()

@@ -66,7 +66,7 @@ class Listing(ScrollView, can_focus=True):
         header: Sequence[Text] = (),
         cursor: int | None = None,
     ) -> None:
-        """So many lines, each of which `make` gives when it is to be drawn; the cursor stays where None is given."""
+        """So many lines; `make` gives each when it is to be drawn. A cursor of None stays where it is."""
         self.count, self.header, self._make = count, tuple(header), make
         self._made, self._width = {}, max([0, *(line.cell_len for line in header)])
         self.virtual_size = Size(self._width, count + self._head)

@@ -1,11 +1,19 @@
 """What state a trace is in, said without a traceback."""
 
+import time
 from dataclasses import dataclass
 
 from detrec.errors import DetrecError, TraceCorrupt, TraceVersion
 from detrec.recorder.reader import TraceReader
+from detrec.recorder.schema import growing_arrays
 
+_TRIES, _PAUSE = 6, 0.05
 _STATUS: dict[type[DetrecError], str] = {TraceCorrupt: "corrupt", TraceVersion: "foreign"}
+# what every view needs: a trace that lost one of these cannot be shown
+_NEEDED = (
+    *("rows/step", "rows/request", "rows/position", "rows/token"),
+    *("steps/slice_start", "slices/step", "events/step", "samples/step"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +40,22 @@ class Condition:
 
 def opened(path: str) -> tuple[Condition, TraceReader | None]:
     """The trace at `path` and its condition; None where it cannot be read at all."""
-    try:
-        reader = TraceReader(path)
-        # what every view needs: a trace that lost one of these cannot be shown
-        _ = reader.requests, reader.row_step, reader.row_request, reader.row_position, reader.row_token
-        for name in ("steps/slice_start", "slices/step", "events/step", "samples/step"):
-            reader.column(name)
-    except DetrecError as error:
-        status = _STATUS.get(type(error), "unreadable")
-        return Condition(path, status, str(error), error.hint, False), None
-    return condition_of(reader), reader
+    for left in reversed(range(_TRIES)):
+        reader = None
+        try:
+            reader = TraceReader(path)
+            _ = reader.requests
+            for name in _wanted(reader):
+                reader.column(name)
+            return condition_of(reader), reader
+        except DetrecError as error:
+            # a recorder that filled a chunk between two of our reads has moved what we were after
+            if left and reader is not None and reader.status == "recording":
+                time.sleep(_PAUSE)
+                continue
+            status = _STATUS.get(type(error), "unreadable")
+            return Condition(path, status, str(error), error.hint, False), None
+    raise AssertionError("the last try returns")
 
 
 def condition_of(reader: TraceReader, corrupt: tuple[str, ...] = ()) -> Condition:
@@ -56,3 +70,11 @@ def condition_of(reader: TraceReader, corrupt: tuple[str, ...] = ()) -> Conditio
         detail = f"its recorder failed after {reader.n_steps:,} steps: {reader.reason}"
         return Condition(reader.path, "failed", detail, "record it again", True, *about)
     return Condition(reader.path, "complete", "", "", True, *about)
+
+
+def _wanted(reader: TraceReader) -> tuple[str, ...]:
+    """Of a trace that grows every column, now: what is read later would be what it holds later."""
+    if reader.status != "recording":
+        return _NEEDED
+    paths = growing_arrays(len(reader.ops), reader.ranks)
+    return tuple(path for path in paths if not path.startswith("fingerprints/"))
