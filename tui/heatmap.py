@@ -4,28 +4,20 @@ A widget of its own lines: it draws from the window of states that it was given 
 when it is moved out of that. What is not there yet is left blank, never drawn as equal.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from detrec.replayer.survey.cell import State
-from detrec.tui import heatmap_lines as draw
 from detrec.tui.field import Field, Shown
-from detrec.tui.states import LOOKS
+from detrec.tui.heatmap_painter import FOOT, HEAD, STYLES, Painter, gutter_of, tall_of
 from detrec.tui.viewport import Viewport
-
-_HEAD, _FOOT = 2, 1
-_GUTTER = 13
-_TALLEST = 3
 
 
 class HeatMap(Widget, can_focus=True):
@@ -44,10 +36,7 @@ class HeatMap(Widget, can_focus=True):
         Binding("minus,underscore", "zoom(-1)", "Zoom out", key_display="-"),
         Binding("0", "fit", "See all of it", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "heatmap--axis", "heatmap--here", "heatmap--cross", "heatmap--cursor", "heatmap--mark",
-        "heatmap--minimap", "heatmap--view", *(look.style for look in LOOKS),
-    }  # fmt: skip
+    COMPONENT_CLASSES: ClassVar[set[str]] = {*STYLES}
 
     @dataclass
     class Moved(Message):
@@ -90,6 +79,7 @@ class HeatMap(Widget, can_focus=True):
         self._window: Shown | None = None
         self._overview: tuple[np.ndarray, np.ndarray] | None = None
         self._asked: tuple[object, ...] = ()
+        self._painter: Painter | None = None
 
     def show(self, field: Field, *, line: int, column: int, born_only: bool = False) -> None:
         """Another field, or the same one that grew; a new one is seen whole, a known one as it was."""
@@ -120,7 +110,7 @@ class HeatMap(Widget, can_focus=True):
         self.line = min(max(line, 0), max(len(self.field.labels) - 1, 0))
         self.column = min(max(column, 0), max(self.field.columns - 1, 0))
         self.view = self.view.showing(self.column)
-        rows = self._rows // self._tall
+        rows = max(self.content_size.height - HEAD - FOOT, 1) // self._tall
         self.top = min(max(self.top, self.line - rows + 1), self.line)
         self.top = max(min(self.top, len(self.field.labels) - rows), 0)
         self._ask()
@@ -128,16 +118,11 @@ class HeatMap(Widget, can_focus=True):
 
     @property
     def _gutter(self) -> int:
-        return min(max([4, *(len(label) for label in self.field.labels)]) + 1, _GUTTER)
-
-    @property
-    def _rows(self) -> int:
-        return max(self.content_size.height - _HEAD - _FOOT, 1)
+        return gutter_of(self.field)
 
     @property
     def _tall(self) -> int:
-        """Screen lines of a line: few lines are drawn larger."""
-        return min(max(self._rows // max(len(self.field.labels), 1), 1), _TALLEST)
+        return tall_of(self.field, self.content_size.height)
 
     def on_resize(self) -> None:
         """As much as fits now."""
@@ -164,74 +149,28 @@ class HeatMap(Widget, can_focus=True):
         if not self.view.everything and (self._overview is None or len(self._overview[0]) != view.width):
             self.post_message(self.OverviewWanted(self.field.key, view.total, view.width))
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Styles are looked up once for all lines."""
+        blank = self.rich_style
+        styles = {name: blank + self.get_component_rich_style(name, partial=True) for name in STYLES}
+        self._painter = Painter(
+            self.field,
+            self.view,
+            self._window,
+            self._overview,
+            self.line,
+            self.column,
+            self.top,
+            self.born_only,
+            self.content_size,
+            styles,
+            blank,
+        )
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        """Ruler, marks, lines of cells, and the whole length or what the symbols mean."""
-        width, height = self.content_size
-        axis, gutter, tall = self._look("heatmap--axis"), self._gutter, self._tall
-        line = self.top + (y - _HEAD) // tall
-        segments: Sequence[Segment] = ()
-        if y == 0:
-            here = self._look("heatmap--here")
-            segments = [Segment(self.field.unit[: gutter - 1].ljust(gutter), axis)]
-            segments += draw.ruler(self.view, self.column, axis, here) if self.field.columns else []
-        elif y == 1:
-            marks = draw.marks(self.field.marks, self.view, self._look("heatmap--mark"))
-            segments = [Segment(" " * gutter, axis), *marks]
-        elif y == height - 1:
-            segments = self._foot(gutter, axis)
-        elif line < len(self.field.labels):
-            segments = self._cells(line, gutter, axis, named=(y - _HEAD) % tall == (tall - 1) // 2)
-        return draw.fitted([*segments], width, self.rich_style)
-
-    def _cells(self, line: int, gutter: int, axis: Style, *, named: bool) -> Sequence[Segment]:
-        crossed = line == self.line
-        label = self.field.labels[line] if named else ""
-        label = (label if len(label) < gutter else f"{label[: gutter - 2]}…").rjust(gutter - 1)
-        mark = "▸" if crossed and named else " "
-        head = Segment(label + mark, self._look("heatmap--here") if crossed else axis)
-        window = self._window
-        if window is None or not window.holds(self.view) or line >= len(window.states):
-            return [head]
-        states = window.line(line, self.view)
-        if self.born_only:
-            states = np.where(states == State.INHERITED, np.uint8(State.ABSENT), states)
-        return [
-            head,
-            *draw.cells(
-                states,
-                self._looks(),
-                self.view,
-                crossed=crossed,
-                cursor=self.view.bin_of(self.column),
-                hot=self._look("heatmap--cursor"),
-            ),
-        ]
-
-    def _foot(self, gutter: int, axis: Style) -> Sequence[Segment]:
-        if self.view.everything or self._overview is None or len(self._overview[0]) != self.view.width:
-            return [Segment(" " * gutter, axis), *self._legend(axis)]
-        density, born = self._overview
-        plain, inside, mark = map(self._look, ("heatmap--minimap", "heatmap--view", "heatmap--mark"))
-        head = Segment("all".rjust(gutter - 1) + " ", axis)
-        return [head, *draw.minimap(density, self.view, plain, inside, mark, born)]
-
-    def _legend(self, axis: Style) -> Iterator[Segment]:
-        """What is in sight."""
-        seen = set() if self._window is None else set(np.unique(self._window.states).tolist())
-        for look in LOOKS[1:]:
-            if look.state in seen and not (self.born_only and look.state is State.INHERITED):
-                yield Segment(look.symbol, self._look(look.style))
-                yield Segment(f" {look.word}  ", axis)
-
-    def _looks(self) -> list[draw.Look]:
-        cross = Style(bgcolor=self._look("heatmap--cross").bgcolor)
-        styles = [self._look(look.style) for look in LOOKS]
-        return [
-            draw.Look(look.symbol, style, style + cross) for look, style in zip(LOOKS, styles, strict=True)
-        ]
-
-    def _look(self, name: str) -> Style:
-        return self.rich_style + self.get_component_rich_style(name, partial=True)
+        """As it is painted."""
+        return Strip.blank(self.content_size.width) if self._painter is None else self._painter.strip(y)
 
     def choose(self, line: int, column: int) -> None:
         """Put the cursor somewhere, as if by hand."""
@@ -275,13 +214,13 @@ class HeatMap(Widget, can_focus=True):
         offset = event.get_content_offset(self)
         if offset is None or not self.field.columns:
             return
-        x, line = offset.x - self._gutter, self.top + (offset.y - _HEAD) // self._tall
+        x, line = offset.x - self._gutter, self.top + (offset.y - HEAD) // self._tall
         if offset.y == self.content_size.height - 1:
             if not self.view.everything:
                 self.choose(self.line, max(x, 0) * self.field.columns // max(self.view.width, 1))
             return
         column = self.view.column_at(x)
-        if column is None or not 0 <= line < len(self.field.labels) or offset.y < _HEAD:
+        if column is None or not 0 <= line < len(self.field.labels) or offset.y < HEAD:
             return
         self.choose(line, column)
         if event.chain == 2:

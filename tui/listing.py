@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -57,6 +57,7 @@ class Listing(ScrollView, can_focus=True):
         self._make: Callable[[int], Text] = lambda line: Text()
         self._made: dict[int, Text] = {}
         self._width = 0
+        self._blank = self._here = self._top = Style()
 
     def offer(
         self,
@@ -94,20 +95,26 @@ class Listing(ScrollView, can_focus=True):
                 self._width = text.cell_len
         return self._made[index]
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Styles are looked up once for all lines."""
+        blank = self.rich_style
+        self._blank = blank
+        here = "listing--cursor" if self.has_focus else "listing--cursor-blurred"
+        self._here = blank + self.get_component_rich_style(here, partial=True)
+        self._top = blank + self.get_component_rich_style("listing--header", partial=True)
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """The header stays where it is, lines pass under it."""
-        blank = self.rich_style
+        blank = self._blank
         if y < self._head:
-            style = blank + self.get_component_rich_style("listing--header", partial=True)
-            return self._strip(self.header[y], style if y == self._head - 1 else blank)
+            return self._strip(self.header[y], self._top if y == self._head - 1 else blank)
         index = self.scroll_offset.y + y - self._head
         if not 0 <= index < self.count:
             return Strip.blank(self.scrollable_content_region.width, blank)
         if index != self.cursor:
             return self._strip(self._line(index), blank)
-        name = "listing--cursor" if self.has_focus else "listing--cursor-blurred"
-        style = blank + self.get_component_rich_style(name, partial=True)
-        return self._strip(self._line(index), style, over=True)
+        return self._strip(self._line(index), self._here, over=True)
 
     def _strip(self, text: Text, style: Style, *, over: bool = False) -> Strip:
         # under the cursor a line keeps its weights and has the cursor's colours
