@@ -116,7 +116,11 @@ class Explorer(Acting, Moving, Reading, App[None]):
 
     def on_key(self, event: events.Key) -> None:
         """A key that nothing wanted."""
-        if event.is_printable and len(self.screen_stack) == 1:
+        if (
+            event.is_printable
+            and len(self.screen_stack) == 1
+            and event.key not in self.screen.active_bindings
+        ):
             if event.character and event.character in "123456789":
                 self.action_show(layout.PANES[int(event.character) - 1][0])
             else:

@@ -112,7 +112,7 @@ def _counts(found: Comparison, palette: Palette) -> Text:
     )  # fmt: skip
     text = Text("   ")
     for state, number, name in pieces:
-        text.append_text(palette.symbol(state)).append(f" {number:,} {name}   ")
+        text.append_text(palette.symbol(state)).append(f" {number:,} {name}  ")
     if flip is not None:
         return text.append(f"tokens differ from {words.plain(flip.request)}:{flip.position} on", palette.warn)
     return text.append(

@@ -86,10 +86,12 @@ def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, Style | str
                 (known.status, f"{words.plain(known.path)}: {words.plain(known.detail)}", palette.warn)
             )
             entries.append(("", known.hint, palette.quiet))
-    if facts.alone:
+    if facts.alone and not facts.problem:
         return [*entries, ("alone", "one run, and nothing to hold against it: r replays it", palette.quiet)]
     if found is None:
-        return [*entries, ("", words.plain(facts.problem) or "still comparing", palette.quiet)]
+        if not entries:
+            entries.append(("", words.plain(facts.problem) or "still comparing", palette.quiet))
+        return entries
     if cause is not None:
         entries.append(("cause", cause.cause, palette.bad))
         entries.append(("", words.plain(cause.summary), palette.strong))

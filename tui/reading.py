@@ -33,7 +33,7 @@ from detrec.tui.ops_pane import OpsPane
 from detrec.tui.pane import Pane
 from detrec.tui.rows_pane import RowsPane
 from detrec.tui.schedule_pane import SchedulePane
-from detrec.tui.stand import Level, Place
+from detrec.tui.stand import Depth, Level, Place
 from detrec.tui.status import Status
 from detrec.tui.tokens_pane import TokensPane
 from detrec.tui.walking import Latest, Walker
@@ -85,7 +85,10 @@ class Reading(Framing):
         self.sighted = None
         self.turn += 1
         self.headline()
-        self.beside = "cause" if survey.other is not None else "schedule"
+        self.beside = "cause" if survey.other is not None or survey.runs is None else "schedule"
+        if survey.runs is None:
+            # there is room for the whole of what is wrong
+            self.depth = Depth("cause")
         self.arrange()
         self.fill_all()
 
