@@ -45,7 +45,9 @@ class Progressed(Message):
 
 @dataclass
 class Grown(Message):
-    """A trace has grown or was closed, and was opened anew."""
+    """A trace that had so many steps has grown or was closed, and was opened anew."""
+
+    steps: int
 
 
 @dataclass

@@ -163,6 +163,11 @@ def stay(survey: Survey, place: Place) -> Place:
     return start(survey, place) if place.cell is None else place
 
 
+def to_end(survey: Survey, place: Place) -> Place:
+    """To the last step."""
+    return to_step(survey, place, runs_of(survey).recorded.n_steps - 1)
+
+
 def to_op(survey: Survey, place: Place, op: int) -> Place:
     """To another op of the same row."""
     return replace(place, cell=replace(_cell(place), op=op))

@@ -39,7 +39,7 @@ class Palette:
 def palette_of(variables: Mapping[str, str], *, colour: bool) -> Palette:
     """From a theme's variables, or of bold, dim and reverse alone."""
     if not colour:
-        plain, dim, bold, reverse = Style(), Style(dim=True), Style(bold=True), Style(reverse=True)
+        plain, dim, bold = Style(), Style(dim=True), Style(bold=True)
         states = (
             dim,
             plain,
@@ -49,7 +49,7 @@ def palette_of(variables: Mapping[str, str], *, colour: bool) -> Palette:
             plain,
             Style(bold=True),
         )
-        return Palette(states, dim, bold, bold, plain, bold, bold, reverse)
+        return Palette(states, dim, bold, bold, plain, bold, bold, Style(bold=True, underline=True))
     colours = {name: Style(color=variables[name]) for name in _VARIABLES}
     quiet, equal = colours["quiet"], colours["state-equal"]
     born = colours["state-born"]

@@ -99,8 +99,7 @@ class Reading(Framing):
             self.walker.go(moves.start)
             if self._at:
                 self.walker.go(partial(moves.goto, text=self._at))
-        if any(known.status == "recording" for known in message.survey.conditions):
-            self.set_interval(self._follow, partial(self._polls.do, self._poll))
+        self.set_interval(self._follow, self._look_again)
 
     def on_compared(self, message: Compared) -> None:
         """Now it is known what differs."""
@@ -121,17 +120,27 @@ class Reading(Framing):
         """A share, on the banner."""
         self.headline(f"{100 * message.done // max(message.total, 1)} %")
 
-    def _poll(self) -> None:
+    def _look_again(self) -> None:
+        """A recording that runs, and nothing else, is worth another look."""
         survey = self.survey
-        if survey is not None and survey.refresh():
-            self.post_message(Grown())
-            self._compare(survey)
+        if survey is None or all(known.status != "recording" for known in survey.conditions):
+            return
+        steps = 0 if survey.runs is None else survey.runs.recorded.n_steps
+
+        def poll() -> None:
+            if survey.refresh():
+                self.post_message(Grown(steps))
+                self._compare(survey)
+
+        self._polls.do(poll)
 
     def on_grown(self, message: Grown) -> None:
-        """More steps than a moment ago."""
+        """More steps than a moment ago; who stood at the end stays at the end."""
         self.turn += 1
         self.headline()
-        self.walker.go(moves.stay)
+        cell = self.place.cell
+        at_end = cell is not None and cell.step == message.steps - 1
+        self.walker.go(moves.to_end if at_end else moves.stay)
 
     def on_said(self, message: Said) -> None:
         """Something for the reader."""
