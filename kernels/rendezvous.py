@@ -153,7 +153,7 @@ class Rendezvous:
             raise EngineError(f"the process that started the ranks ({self._creator[0]}) died")
 
     def abort(self, reason: str) -> None:
-        """Tell all others to give up: their `check` raises EngineError with `reason`, the first one of several."""
+        """Tell all others to give up: their `check` raises EngineError with `reason`, or an earlier one."""
         data = reason.encode()[:_REASON_BYTES]
         self._reasons[self.rank, : len(data)] = np.frombuffer(data, np.uint8)
         self._lines[self.rank, [_REASON, _ABORT_TIME]] = len(data), time.monotonic_ns()
