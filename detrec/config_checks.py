@@ -9,7 +9,7 @@ def check_together(config: ServeConfig, where: str) -> None:
     engine = config.engine
     if engine.reduction == "tp_invariant" and not engine.deterministic:
         raise ConfigError(
-            f"{where}: engine.reduction: tp_invariant is of deterministic: true, got engine.deterministic: false",
+            f"{where}: engine.reduction: tp_invariant needs deterministic: true, got false",
             hint="leave out engine.reduction",
         )
     if (

@@ -44,8 +44,8 @@ class EngineConfig:
     """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode.
 
     `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
-    `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed parts
-    of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits.
+    `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed
+    parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits.
     """
 
     name: str = field(default="builtin", metadata={"choices": ("builtin",)})

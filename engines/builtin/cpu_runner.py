@@ -71,13 +71,16 @@ class CpuRunner:
 
     def reserve(self, rows: int, samples: int) -> None:
         """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
-        self._begin(rows, samples)
+        self._workspace.begin(self._step_bytes(rows, samples))
 
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]."""
         ops = self._watched
         # a layer's input is needed until its middle, so a layer's worth of memory keeps it
-        self._begin(len(batch.tokens), len(batch.sample_rows))
+        rows, drawn = len(batch.tokens), len(batch.sample_rows)
+        self._workspace.begin(self._step_bytes(rows, drawn))
+        if self._group:
+            self._group.reserve(self._message_bytes(rows, drawn))
         hidden = self.decoder.hidden(ops, batch)
         if sampling is None:
             return np.empty(0)
@@ -92,11 +95,6 @@ class CpuRunner:
     def _message_bytes(self, rows: int, samples: int) -> int:
         """The longest that the ranks send each other in a step: a row of each, or a row's logits."""
         return 4 * max(rows * self._cut.model.hidden_size, samples * self._cut.vocab_part)
-
-    def _begin(self, rows: int, samples: int) -> None:
-        self._workspace.begin(self._step_bytes(rows, samples))
-        if self._group:
-            self._group.reserve(self._message_bytes(rows, samples))
 
     def close(self) -> None:
         """Give the threads back that ranks do not use."""

@@ -10,8 +10,8 @@ from detrec.kernels.group import Group
 class Parallel:
     """`group` is None where there is one rank; `vocab_size` is the whole model's.
 
-    `reduction`: "ranks" adds each rank's partial sum, of the engine's dtype, in rank order. "tp_invariant" makes
-    LEAVES sums of K on as many ranks as there are, and adds them in float32 in one tree.
+    `reduction`: "ranks" adds each rank's partial sum, of the engine's dtype, in rank order. "tp_invariant"
+    makes LEAVES sums of K on as many ranks as there are, and adds them in float32 in one tree.
     """
 
     group: Group | None
