@@ -1,7 +1,7 @@
 """Where the ranks of one host meet: who is there, what they tell each other, and who has died.
 
 Ranks are processes (threads, in tests) that share one block of memory. Nothing waits forever: a rank that
-dies, gives up or does not come within the limit is an EngineError that names it, in every other rank.
+dies, gives up or does not come within the limit is a RankLost that names it, in every other rank.
 
 Every word has one writer, which stores what it announces before it announces it; x86 keeps stores in order.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from detrec.errors import EngineError
+from detrec.errors import RankLost
 from detrec.kernels import shared_memory
 
 MAX_RANKS = 8
@@ -26,7 +26,6 @@ _HALF = 1 << 14
 _REASON_BYTES = 1 << 12
 _HEAD_BYTES = 1 << 11
 _SPINS, _NAP, _CHECK_EVERY = 200, 1e-4, 0.02
-_DIED_HINT = "was it killed, or is the machine out of memory?"
 
 
 class Rendezvous:
@@ -62,7 +61,7 @@ class Rendezvous:
     def join(name: str, rank: int, world_size: int, timeout_s: float) -> "Rendezvous":
         """Come to `name`, and wait until all have come; later waits have the same limit.
 
-        EngineError where one died, gave up, or did not come; ValueError for a rank or a size that is not its.
+        RankLost where one died, gave up, or did not come; ValueError for a rank or a size that is not its.
         """
         self = Rendezvous(name, rank, timeout_s)
         if world_size != self.world_size or not 0 <= rank < world_size:
@@ -112,7 +111,7 @@ class Rendezvous:
     def wait(self, late: Callable[[], Collection[int]]) -> None:
         """Call `late`, which may sleep for milliseconds, until it names no rank that is still to come.
 
-        Raises as `check` does, and EngineError when the limit is over.
+        Raises as `check` does, and RankLost when the limit is over.
         """
         if not late():
             return
@@ -124,14 +123,14 @@ class Rendezvous:
                 self.check(ranks)
                 checked = now
             if now - begin > self.timeout_s:
-                raise EngineError(
+                raise RankLost(
                     f"rank {min(ranks)} did not come within {self.timeout_s:g} s: "
                     f"rank {self.rank} waited for it",
                     hint="is it stopped, or is the machine much too busy?",
                 )
 
     def check(self, late: Collection[int] = ()) -> None:
-        """Raise EngineError where a rank gave up or died, where the process that made the meeting place died,
+        """Raise RankLost where a rank gave up or died, where the process that made the meeting place died,
         or where one of `late`, which are waited for, has left.
         """
         states = self._lines[:, _STATE].tolist()
@@ -141,19 +140,21 @@ class Rendezvous:
                 for rank, line in enumerate(self._lines)
                 if states[rank] == _ABORTED
             ]
-            raise EngineError(self._reason(min(times)[1]))
+            raise RankLost(self._reason(min(times)[1]))
         for rank, state in enumerate(states):
             who = (_PID, _BORN) if state else (_EXPECTED_PID, _EXPECTED_BORN)
             pid, born = self._lines[rank, who].tolist()
             if pid and state in (_ABSENT, _HERE) and _born(pid) != born:
-                raise EngineError(f"rank {rank} (process {pid}) died", hint=_DIED_HINT)
-            if state == _LEFT and rank in late:
-                raise EngineError(f"rank {rank} has ended: rank {self.rank} still waits for it")
+                raise RankLost(f"rank {rank} (process {pid}) died")
         if _born(self._creator[0]) != self._creator[1]:
-            raise EngineError(f"the process that started the ranks ({self._creator[0]}) died")
+            raise RankLost(f"the process that started the ranks ({self._creator[0]}) died")
+        # last, for a rank leaves when it sees that another one died
+        for rank in late:
+            if states[rank] == _LEFT:
+                raise RankLost(f"rank {rank} has ended: rank {self.rank} still waits for it")
 
     def abort(self, reason: str) -> None:
-        """Tell all others to give up: their `check` raises EngineError with `reason`, the first one of several."""
+        """Tell all others to give up: their `check` raises RankLost with `reason`, or an earlier one."""
         data = reason.encode()[:_REASON_BYTES]
         self._reasons[self.rank, : len(data)] = np.frombuffer(data, np.uint8)
         self._lines[self.rank, [_REASON, _ABORT_TIME]] = len(data), time.monotonic_ns()
