@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def ranks_do(world: int, body: Callable[..., Any], *args: Any, seconds: float = 300) -> list[Any]:
-    """What `body(rendezvous, *args)` gives in each of `world` processes; None from those that fail or are late."""
+    """What `body(rendezvous, *args)` gives in each of `world` processes; None where one fails or is late."""
     spawn = multiprocessing.get_context("spawn")
     name, port = Rendezvous.create(world), free_port()
     pipes = [spawn.Pipe(duplex=False) for _ in range(world)]
@@ -53,7 +53,7 @@ def ranks_do(world: int, body: Callable[..., Any], *args: Any, seconds: float = 
         rank.start()
     deadline = time.monotonic() + seconds
     answers = []
-    for (end, answer), rank in zip(pipes, ranks, strict=True):
+    for end, answer in pipes:
         answer.close()
         try:
             answers.append(end.recv() if end.poll(max(deadline - time.monotonic(), 0)) else None)

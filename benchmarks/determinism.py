@@ -1,18 +1,18 @@
-"""Is an all-reduce deterministic: from run to run, and whatever the batch? detrec's and NCCL's, on the GPUs here.
+"""Is an all-reduce deterministic, from run to run and whatever the batch? detrec's and NCCL's, on these GPUs.
 
     python -m benchmarks.determinism
 
-Each rank has rows of COLS elements over many magnitudes. `run to run`: the same sum RUNS times, with ranks that
-arrive at random times. `batch`: each of the first rows in sums of 1 to 4096 rows. `rank order`: the sum that the
-host makes, ranks added 0..n-1 in float32 and rounded once. detrec's has at least RANKS ranks, several to a GPU
-where they must; NCCL has one rank a GPU, and of 2 ranks any order of additions gives the same bits.
+Each rank has rows of COLS elements over many magnitudes. `run to run`: the same sum RUNS times, with ranks
+that arrive at random times. `batch`: each of the first rows in sums of 1 to 4096 rows. `rank order`: the sum
+that the host makes, ranks added 0..n-1 in float32 and rounded once. detrec's has at least RANKS ranks,
+several to a GPU where they must; NCCL has one rank a GPU, and of 2 ranks any order of additions gives the
+same bits.
 """
 
 import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.distributed as dist

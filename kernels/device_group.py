@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from detrec.errors import EngineError
+from detrec.errors import EngineError, RankLost
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import all_reduce as reducing
+from detrec.kernels.group import ORDERS
 from detrec.kernels.peer_memory import PeerMemory
 from detrec.kernels.rendezvous import Rendezvous
 
 FLOATS = ("float32", "bfloat16", "float16")
-ORDERS = tuple(reducing.KERNELS)
 
 
 class DeviceGroup:
@@ -73,9 +73,10 @@ class DeviceGroup:
     def all_reduce(self, x: DeviceArray, out: DeviceArray, *, order: str = "ranks") -> DeviceArray:
         """The sum of every rank's x, in float32 and rounded once; gives `out`. Queued on the current stream.
 
-        x float32, bfloat16 or float16 of any shape, contiguous; out of as many elements, of x's dtype or, where x
-        is float32, of any of the three; it must not overlap x. `order`: "ranks", added 0..n-1, or "tree",
-        ((0+1)+(2+3))+... All ranks call in the same order with equal shapes. EngineError for what it cannot sum.
+        x float32, bfloat16 or float16 of any shape, contiguous; out of as many elements, of x's dtype or,
+        where x is float32, of any of the three; it must not overlap x. `order`: "ranks", added 0..n-1, or
+        "tree", ((0+1)+(2+3))+... All ranks call in the same order with equal shapes. EngineError for what it
+        cannot sum.
         """
         links = self._joined("all_reduce")
         if order not in ORDERS:
@@ -99,14 +100,19 @@ class DeviceGroup:
     def all_gather(self, x: DeviceArray, out: DeviceArray) -> DeviceArray:
         """Every rank's columns side by side, in rank order; gives `out`. Queued on the current stream.
 
-        x [R, C] and out [R, ranks x C] of one of the three dtypes, contiguous. EngineError where they are not.
+        x [R, C] and out [R, up to ranks x C] of one of the three dtypes, contiguous; what is past out's last
+        column is left out. EngineError where they are not.
         """
         links = self._joined("all_gather")
         _expect_floats("all_gather", x, out)
-        if x.ndim != 2 or out.shape != (x.shape[0], self.world_size * x.shape[1]) or x.dtype != out.dtype:
+        if x.ndim != 2 or out.ndim != 2 or len(x) != len(out) or x.dtype != out.dtype:
             raise EngineError(
                 f"all_gather: x is {x.dtype} {list(x.shape)} and out {out.dtype} {list(out.shape)}, "
-                f"expected [R, C] and [R, {self.world_size} x C] of one dtype"
+                "expected as many rows of one dtype"
+            )
+        if out.shape[1] > self.world_size * x.shape[1]:
+            raise EngineError(
+                f"all_gather: {self.world_size} ranks of {x.shape[1]} columns do not fill {out.shape[1]}"
             )
         return reducing.all_gather(x, out, links)
 
@@ -120,7 +126,7 @@ class DeviceGroup:
         """Raise EngineError where a rank was not heard in time, once the host has waited for the kernels."""
         source = int(self._told[0])
         if source:
-            raise EngineError(
+            raise RankLost(
                 f"rank {self.rank}: nothing came from rank {source - 1} for {self.time_limit_s:g} s",
                 hint="is it stopped, or its GPU busy with something else?",
             )

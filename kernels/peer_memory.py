@@ -36,7 +36,7 @@ class PeerMemory:
         except EngineError as error:
             raise EngineError(
                 f"rank {self._rendezvous.rank}: the GPU memory of rank {rank} cannot be reached: {error}",
-                hint="tensor parallelism needs GPUs of one host that can reach each other: nvidia-smi topo -p2p w",
+                hint="ranks need GPUs of one host that can write to each other: nvidia-smi topo -p2p w",
             ) from error
         return self._opened[-1]
 

@@ -1,8 +1,8 @@
 """Words that one GPU writes into another's memory: what Triton has no words for.
 
-A word says by itself whether it has come: memory that waits for words holds EMPTY in each, and no word that is
-sent is EMPTY. So no flag follows the data and nothing is fenced, which makes this the fastest way there is to
-tell another GPU a little. (The idea: NCCL's low-latency protocol, and Lamport, "Concurrent reading and
+A word says by itself whether it has come: memory that waits for words holds EMPTY in each, and no word that
+is sent is EMPTY. So no flag follows the data and nothing is fenced, which makes this the fastest way there is
+to tell another GPU a little. (The idea: NCCL's low-latency protocol, and Lamport, "Concurrent reading and
 writing", 1977.)
 
 EMPTY is a word of ones, a NaN in every float dtype, and would be sent as another NaN: to a sum that is the
@@ -11,6 +11,8 @@ same, for a GPU knows only one NaN as a result.
 Memory is read and written in units of WORDS 32-bit words, 4 or 2, at int64 addresses; in the interpreter by
 loads and stores as they are, which a host's processes see in order.
 """
+
+import time
 
 from detrec.kernels.launch import INTERPRETED, tl, triton
 
@@ -91,9 +93,9 @@ _SETTLE_2, _SETTLE_4 = _SETTLE[2], _SETTLE[4]
 def load_units(address, live, WORDS: tl.constexpr):
     """The words at `address` where `live`, else 0: a tuple of WORDS uint32 tensors."""
     if _INTERPRETED:
-        words = ()
+        words = tl.tuple(())
         for word in tl.static_range(WORDS):
-            words = words + (tl.load((address + 4 * word).to(_POINTER), mask=live, other=0),)  # noqa: RUF005
+            words += (tl.load((address + 4 * word).to(_POINTER), mask=live, other=0),)
         return words
     elif WORDS == 4:  # noqa: RET505  Triton compiles one branch
         return tl.inline_asm_elementwise(
@@ -129,9 +131,9 @@ def store_units(address, words, live):
 @triton.jit
 def sendable(words):
     """`words` with EMPTY replaced: what `store_units` may send."""
-    out = ()
+    out = tl.tuple(())
     for word in tl.static_range(len(words)):
-        out = out + (tl.where(words[word] == EMPTY, _OTHER_NAN, words[word]),)  # noqa: RUF005
+        out += (tl.where(words[word] == EMPTY, _OTHER_NAN, words[word]),)
     return out
 
 
@@ -143,17 +145,30 @@ def _missing(words):
     return tl.max(found.to(tl.int32), axis=0) != 0
 
 
+def _let_others_run():
+    time.sleep(5e-4)
+
+
+@triton.jit
+def _look_again():
+    pass
+
+
+_rest = _let_others_run if INTERPRETED else _look_again
+
+
 @triton.jit
 def settle(words, address, live, source, limit, failed, told):
     """`words`, as `load_units` has just found them at `address` where `live`, once all of them have come.
 
     Waits for at most `limit` nanoseconds, then writes `source`, who has not sent them and is not 0, to the
-    uint32 at `failed`, where this GPU's other threads see it, and at `told`, where the host does. What is given
-    then, or when another thread has given up, is not to be used.
+    uint32 at `failed`, where this GPU's other threads see it, and at `told`, where the host does. What is
+    given then, or when another thread has given up, is not to be used.
     """
     if _INTERPRETED:
         tries = 0
         while _missing(words) & (tries < limit // _TRY) & (tl.load(failed.to(_POINTER)) == 0):
+            _rest()
             words = load_units(address, live, len(words))
             tries += 1
         if _missing(words):

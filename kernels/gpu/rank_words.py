@@ -1,4 +1,4 @@
-"""What crosses between ranks, as kernels see it: units of words, the floats in them, their sum in a fixed order.
+"""What crosses between ranks, as kernels see it: units of words, the floats in them, their sum over ranks.
 
 A unit is what a thread takes at a time: UNIT bytes of what goes in, 4 words; what comes out of it may be
 narrower. Everything here is a tuple of tensors, one for a word or a float of the unit.
@@ -15,61 +15,61 @@ MAX_RANKS = 8
 @triton.jit
 def floats_of(words, dtype: tl.constexpr):
     """The values of `dtype` in `words`, as float32: one a word, or two."""
-    out = ()
+    out = tl.tuple(())
     for word in tl.static_range(len(words)):
         bits = words[word]
         if dtype == tl.float32:
-            out = out + (bits.to(tl.float32, bitcast=True),)  # noqa: RUF005
+            out += (bits.to(tl.float32, bitcast=True),)
         elif dtype == tl.bfloat16:
             high = (bits & 0xFFFF0000).to(tl.float32, bitcast=True)
-            out = out + ((bits << 16).to(tl.float32, bitcast=True), high)  # noqa: RUF005
+            out += ((bits << 16).to(tl.float32, bitcast=True), high)
         else:
             low = (bits & 0xFFFF).to(tl.uint16).to(tl.float16, bitcast=True).to(tl.float32)
             high = (bits >> 16).to(tl.uint16).to(tl.float16, bitcast=True).to(tl.float32)
-            out = out + (low, high)  # noqa: RUF005
+            out += (low, high)
     return out
 
 
 @triton.jit
 def words_of(floats, dtype: tl.constexpr):
     """`floats` rounded to `dtype`, as words."""
-    out = ()
+    out = tl.tuple(())
     if dtype == tl.float32:
         for place in tl.static_range(len(floats)):
-            out = out + (floats[place].to(tl.uint32, bitcast=True),)  # noqa: RUF005
+            out += (floats[place].to(tl.uint32, bitcast=True),)
     else:
         for pair in tl.static_range(len(floats) // 2):
             low = narrow(floats[2 * pair], dtype).to(tl.uint16, bitcast=True).to(tl.uint32)
             high = narrow(floats[2 * pair + 1], dtype).to(tl.uint16, bitcast=True).to(tl.uint32)
-            out = out + (low | (high << 16),)  # noqa: RUF005
+            out += (low | (high << 16),)
     return out
 
 
 @triton.jit
 def _plus(left, right):
-    out = ()
+    out = tl.tuple(())
     for place in tl.static_range(len(left)):
-        out = out + (left[place] + right[place],)  # noqa: RUF005
+        out += (left[place] + right[place],)
     return out
 
 
 @triton.jit
 def _pairs(values):
     """One level of the tree: neighbours added, the last one kept where it has none."""
-    out = ()
+    out = tl.tuple(())
     for pair in tl.static_range(len(values) // 2):
-        out = out + (_plus(values[2 * pair], values[2 * pair + 1]),)  # noqa: RUF005
+        out += (_plus(values[2 * pair], values[2 * pair + 1]),)
     if len(values) % 2 == 1:
-        out = out + (values[len(values) - 1],)  # noqa: RUF005
+        out += (values[len(values) - 1],)
     return out
 
 
 @triton.jit
 def sum_over_ranks(units, dtype: tl.constexpr, ORDERED: tl.constexpr):
     """The float32 sums of the units of each rank: in rank order, or else in the tree over up to 8 ranks."""
-    values = ()
+    values = tl.tuple(())
     for rank in tl.static_range(len(units)):
-        values = values + (floats_of(units[rank], dtype),)  # noqa: RUF005
+        values += (floats_of(units[rank], dtype),)
     if ORDERED:
         total = values[0]
         for rank in tl.static_range(1, len(values)):
@@ -94,13 +94,13 @@ def take(x_ptr, units, live, n_elements, WORDS: tl.constexpr, WHOLE: tl.constexp
         return load_units(x_ptr.to(tl.int64) + units.to(tl.int64) * (4 * WORDS), live, WORDS)
     else:  # noqa: RET505  Triton compiles one branch
         PER: tl.constexpr = 32 // x_ptr.dtype.element_ty.primitive_bitwidth
-        out = ()
+        out = tl.tuple(())
         for word in tl.static_range(WORDS):
             element = (units * WORDS + word) * PER
             bits = _bits_at(x_ptr + element, live & (element < n_elements))
             if PER == 2:
                 bits |= _bits_at(x_ptr + element + 1, live & (element + 1 < n_elements)) << 16
-            out = out + (bits,)  # noqa: RUF005
+            out += (bits,)
         return out
 
 
@@ -129,21 +129,19 @@ def give(out_ptr, units, words, live, n_elements, WHOLE: tl.constexpr):
 
 @triton.jit
 def heard(own, rank, staging, stride, live, limit, failed, told, N: tl.constexpr):
-    """Each rank's unit: `own` for `rank`, the others' when they have come to `staging` + source * `stride`."""
+    """Each rank's unit: `own` for `rank`, another's once it has come to `staging` + source * `stride`."""
     # not a scalar: the interpreter cannot spread a scalar condition
     ranks = tl.zeros(live.shape, tl.int32) + rank
-    found = ()
+    found = tl.tuple(())
     for source in tl.static_range(N):
         awaited = live & (ranks != source)
-        found = found + (load_units(staging + source * stride, awaited, len(own)),)  # noqa: RUF005
-    units = ()
+        found += (load_units(staging + source * stride, awaited, len(own)),)
+    units = tl.tuple(())
     for source in tl.static_range(N):
         awaited = live & (ranks != source)
-        come = settle(
-            found[source], staging + source * stride, awaited, source + 1, limit, failed, told
-        )
-        unit = ()
+        come = settle(found[source], staging + source * stride, awaited, source + 1, limit, failed, told)
+        unit = tl.tuple(())
         for word in tl.static_range(len(own)):
-            unit = unit + (tl.where(ranks == source, own[word], come[word]),)  # noqa: RUF005
-        units = units + (unit,)  # noqa: RUF005
+            unit += (tl.where(ranks == source, own[word], come[word]),)
+        units += (unit,)
     return units

@@ -1,7 +1,8 @@
-"""Ranks as processes for tests of DeviceGroup: on the GPUs there are, else in host memory with the interpreter.
+"""Ranks as processes for tests of DeviceGroup: on the GPUs there are, else in host memory with the
+interpreter.
 
-`python -m tests.kernels.gpu.rank_cases` forks them from a process that has imported what is slow to import and
-has not touched a GPU.
+`python -m tests.kernels.gpu.rank_cases` forks them from a process that has imported what is slow to import
+and has not touched a GPU.
 """
 
 import multiprocessing
