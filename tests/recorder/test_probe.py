@@ -22,7 +22,9 @@ class Steps:
     def __init__(self) -> None:
         self.given: list[tuple[Any, ...]] = []
 
-    def step(self, step: Step, tokens: Any, fingerprints: Any, kernels: Any, *rest: Any) -> None:
+    def step(
+        self, step: Step, tokens: Any, fingerprints: Any, kernels: Any, *rest: Any, **padding: int
+    ) -> None:
         self.given.append((step, tokens, np.array(fingerprints), kernels, *rest))
 
 
