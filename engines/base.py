@@ -4,7 +4,7 @@ An engine has no record mode and no replay mode. It asks a Scheduler what to run
 what it did; who stands behind either is not its business.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -176,6 +176,14 @@ class GraphProbe(Probe, Protocol):
         ...
 
 
+class RanksProbe(Probe, Protocol):
+    """A Probe of rank 0, which knows who is told what the other ranks do, each in a process of its own."""
+
+    def other_rank(self) -> Callable[[int], AbstractContextManager[Probe]]:
+        """Given a rank above 0, its Probe for one run. Called there: it must be picklable."""
+        ...
+
+
 class Engine(Protocol):
     """What `record` and `replay` need of an engine."""
 
@@ -213,6 +221,10 @@ class Engine(Protocol):
 
         `probe` is told of every step, and of the ops in `names`.
         """
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds outside of this process; it runs nothing any more."""
         ...
 
 

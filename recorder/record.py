@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,10 @@ def record(
     """
     TraceWriter.check_free(output, overwrite=overwrite)
     engine = start_engine(config, fault=fault, notify=notify, progress=progress)
-    return run_recorded(
-        engine, engine.own_scheduler(), config, output, overwrite=overwrite, progress=progress
-    )
+    with closing(engine):
+        return run_recorded(
+            engine, engine.own_scheduler(), config, output, overwrite=overwrite, progress=progress
+        )
 
 
 def run_recorded(

@@ -116,6 +116,21 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
     return fault
 
 
+def check_ranks(fault: Fault, size: int) -> None:
+    """Raise ConfigError for a fault that an engine of `size` ranks cannot have."""
+    if size > 1 and not fault.least_ranks:
+        raise ConfigError(
+            f"--fault {fault.name}: acts on one rank, got engine.tensor_parallel_size: {size}",
+            hint="--set engine.tensor_parallel_size=1",
+        )
+    if size < fault.least_ranks:
+        raise ConfigError(
+            f"--fault {fault.name}: needs {fault.least_ranks} ranks or more, "
+            f"got engine.tensor_parallel_size: {size}",
+            hint=f"--set engine.tensor_parallel_size={1 << (fault.least_ranks - 1).bit_length()}",
+        )
+
+
 def _check_op(text: str, op: str, acts_on: Sequence[str], op_names: Sequence[str]) -> None:
     if op not in op_names:
         near = difflib.get_close_matches(op, op_names, n=1)
