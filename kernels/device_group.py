@@ -1,5 +1,8 @@
 """The ranks of one host as their GPUs see each other: sums and gathers that a CUDA graph may hold."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 
 from detrec.errors import EngineError, RankLost
@@ -13,62 +16,65 @@ from detrec.kernels.rendezvous import Rendezvous
 
 FLOATS = ("float32", "bfloat16", "float16")
 
+_LOOK_S = 0.2
+
 
 class DeviceGroup:
-    """Rank `rank` of `world_size`, each a process with a GPU; several may have one GPU.
+    """Rank `rank` of `world_size`, 2 to 8, each a process with a GPU; several may have one GPU.
 
     All ranks make it, with the same `max_bytes`: the most that a sum takes in. A rank that does not hear from
-    another for `time_limit_s` gives up: its kernels return at once from then on, and `check` raises.
+    another for `time_limit_s`, or sees one die at the `meeting`, gives up: its kernels return at once from
+    then on, and `check` raises.
     """
 
     def __init__(
-        self, rendezvous: Rendezvous, device: Device, max_bytes: int, time_limit_s: float = 5.0
+        self, meeting: Rendezvous, device: Device, max_bytes: int, time_limit_s: float = 5.0
     ) -> None:
-        if max_bytes <= 0:
-            raise ValueError(f"a group for sums of {max_bytes} bytes: expected a positive number")
-        self.rank, self.world_size = rendezvous.rank, rendezvous.world_size
-        self.max_bytes, self._device = max_bytes, device
+        if max_bytes <= 0 or meeting.world_size < 2:
+            raise ValueError(
+                f"a group of {meeting.world_size} for sums of {max_bytes} bytes: expected 2 ranks or more, "
+                "and a positive number"
+            )
+        self.rank, self.world_size = meeting.rank, meeting.world_size
+        self.max_bytes, self.time_limit_s = max_bytes, time_limit_s
+        self._meeting, self._device = meeting, device
         self._told = cuda.pinned(8).view(np.int64)
-        self._told[0] = 0
         self._control = device.zeros((reducing.CONTROL_WORDS,), "int64")
-        self._memory: PeerMemory | None = None
-        self._links: reducing.Links | None = None
-        if self.world_size > 1:
-            self._meet(rendezvous)
-        self._limit(time_limit_s)
-        # nobody writes to memory that is not EMPTY yet
-        rendezvous.barrier()
-
-    def _meet(self, rendezvous: Rendezvous) -> None:
-        world = self.world_size
-        one_cap = reducing.cap_of(min(self.max_bytes, reducing.ONE_STAGE_BYTES[world]))
-        one_bytes = reducing.staging_bytes(one_cap, world)
-        two_cap = two_bytes = 0
-        if self.max_bytes > reducing.ONE_STAGE_BYTES[world]:
-            two_cap = reducing.cap_of(-(-min(self.max_bytes, reducing.TWO_STAGE_BYTES) // world))
-            # what is to be summed, and sums
-            two_bytes = reducing.staging_bytes(two_cap, 2 * world)
-        self._memory = PeerMemory(rendezvous, one_bytes + two_bytes)
-        addresses = self._memory.addresses
-        turns = self._control[reducing.TURNS :]
-        one, two = turns[: 2 * reducing.BLOCKS], turns[2 * reducing.BLOCKS :]
-        second = tuple(address + one_bytes for address in addresses)
-        self._links = reducing.Links(
-            self.rank,
-            world,
-            self._control,
-            reducing.Staging(tuple(addresses), self.rank, one_cap, one),
-            reducing.Staging(second, self.rank, two_cap, two) if two_cap else None,
+        self._tell_kernels()
+        cap = reducing.cap_of(min(max_bytes, reducing.ONE_STAGE_BYTES[self.world_size]))
+        self._memory: list[PeerMemory] = []
+        self._links: reducing.Links | None = reducing.Links(
+            self.rank, self.world_size, self._control, self._staging(cap, self.world_size, 0), None
         )
+        self.reserve(max_bytes)
+        self._watch = _Watch(meeting, device, self._control)
 
-    def _limit(self, seconds: float) -> None:
-        self.time_limit_s = seconds
+    def _tell_kernels(self) -> None:
+        self._told[0] = 0
         words = np.zeros(reducing.TURNS, np.int64)
-        words[reducing.LIMIT] = int(seconds * 1e9)
+        words[reducing.LIMIT] = int(self.time_limit_s * 1e9)
         words[reducing.TOLD] = self._told.ctypes.data
         words[reducing.RANK] = self.rank
         self._device.write(self._control[: reducing.TURNS], words)
         self._device.stream.synchronize()
+
+    def _staging(self, cap: int, sources: int, kernel: int) -> reducing.Staging:
+        """New memory of all ranks for each other, for the `kernel` of one stage, 0, or of two, 1."""
+        memory = PeerMemory(self._meeting, reducing.staging_bytes(cap, sources))
+        self._memory.append(memory)
+        turns = self._control[reducing.TURNS :][kernel * 2 * reducing.BLOCKS :][: 2 * reducing.BLOCKS]
+        return reducing.Staging(tuple(memory.addresses), self.rank, cap, turns)
+
+    def reserve(self, nbytes: int) -> None:
+        """Sums of up to `nbytes` bytes from now on. All ranks must call it with the same number."""
+        self.max_bytes = max(self.max_bytes, nbytes)
+        links = self._joined("reserve")
+        if links.two is None and self.max_bytes > links.one.units * reducing.UNIT:
+            # what is to be summed, and sums; more than one launch takes is summed in several
+            share = -(-min(self.max_bytes, reducing.TWO_STAGE_BYTES) // self.world_size)
+            self._links = replace(
+                links, two=self._staging(reducing.cap_of(share), 2 * self.world_size, kernel=1)
+            )
 
     def all_reduce(self, x: DeviceArray, out: DeviceArray, *, order: str = "ranks") -> DeviceArray:
         """The sum of every rank's x, in float32 and rounded once; gives `out`. Queued on the current stream.
@@ -118,12 +124,13 @@ class DeviceGroup:
 
     def _joined(self, work: str) -> reducing.Links:
         if self._links is None:
-            why = "is closed" if self.world_size > 1 else "has one rank, which has no one to hear"
-            raise EngineError(f"{work}: the group {why}")
+            raise EngineError(f"{work}: the group is closed")
         return self._links
 
     def check(self) -> None:
-        """Raise EngineError where a rank was not heard in time, once the host has waited for the kernels."""
+        """Raise RankLost where a rank died or was not heard in time; the host has waited for the kernels."""
+        if self._watch.lost:
+            raise self._watch.lost
         source = int(self._told[0])
         if source:
             raise RankLost(
@@ -131,18 +138,44 @@ class DeviceGroup:
                 hint="is it stopped, or its GPU busy with something else?",
             )
 
-    def give_up(self) -> None:
-        """Let the kernels that wait, and all later ones, return at once: a rank is known to be gone."""
-        stream = cuda.Stream()
-        stream.copy_to_device(self._control[:1], np.ones(1, np.int64))
-        stream.synchronize()
+    def leave(self) -> None:
+        """Use it no more. Its memory is given back when nothing needs it, which is for others to know."""
+        self._links = None
+        self._watch.stop()
 
     def close(self) -> None:
         """Give the memory back, once no rank uses it: all must call."""
-        self._links = None
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
+        self.leave()
+        for memory in self._memory:
+            memory.close()
+
+
+class _Watch:
+    """A thread that looks whether ranks are alive while the engine's waits for kernels that wait for them."""
+
+    def __init__(self, meeting: Rendezvous, device: Device, control: DeviceArray) -> None:
+        self.lost: EngineError | None = None
+        self._about = meeting, device, control
+        self._stopped = threading.Event()
+        threading.Thread(target=self._look, daemon=True, name="detrec-ranks").start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+
+    def _look(self) -> None:
+        meeting, device, control = self._about
+        while not self._stopped.wait(_LOOK_S):
+            try:
+                meeting.check()
+            except EngineError as error:
+                self.lost = error
+                cuda.set_device(device.index)
+                # a stream of its own: the engine's is where the kernels wait
+                stream = cuda.Stream()
+                stream.copy_to_device(control[:1], np.ones(1, np.int64))
+                stream.synchronize()
+                return
 
 
 def _expect_floats(work: str, x: DeviceArray, out: DeviceArray) -> None:

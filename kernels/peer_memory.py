@@ -4,6 +4,8 @@ Such memory must be cudaMalloc's own: a framework's allocator cuts its tensors o
 handle would share the piece.
 """
 
+import weakref
+
 from detrec.errors import EngineError
 from detrec.kernels import cuda
 from detrec.kernels.rendezvous import Rendezvous
@@ -12,8 +14,8 @@ from detrec.kernels.rendezvous import Rendezvous
 class PeerMemory:
     """`nbytes` of every rank's GPU, each byte 0xFF, at `addresses` by rank as this process sees them.
 
-    Every rank is a process and must call, with the same `nbytes`; memory is this thread's current device's.
-    EngineError where a GPU cannot reach another's memory.
+    Every rank is a process and must call, with the same `nbytes`; memory is this thread's current device's,
+    and is given back with this object, or by `close`. EngineError where a GPU cannot reach another's memory.
     """
 
     def __init__(self, rendezvous: Rendezvous, nbytes: int) -> None:
@@ -27,6 +29,10 @@ class PeerMemory:
             raise EngineError(f"the ranks have memory of different sizes for each other: {sizes}")
         self._opened: list[int] = []
         self.addresses = [self._open(rank, each[8:]) for rank, each in enumerate(told)]
+        self._release = weakref.finalize(self, _release, self._own, self._opened)
+        self._release.atexit = False
+        # nobody writes to memory that is not ready yet
+        rendezvous.barrier()
 
     def _open(self, rank: int, handle: bytes) -> int:
         if rank == self._rendezvous.rank:
@@ -43,7 +49,11 @@ class PeerMemory:
     def close(self) -> None:
         """Give the memory back, once no rank uses it: all must call."""
         cuda.synchronize()
-        while self._opened:
-            cuda.close_shared(self._opened.pop())
         self._rendezvous.barrier()
-        cuda.free(self._own)
+        self._release()
+
+
+def _release(own: int, opened: list[int]) -> None:
+    for address in opened:
+        cuda.close_shared(address)
+    cuda.free(own)

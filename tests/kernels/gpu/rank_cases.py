@@ -1,6 +1,6 @@
 """What ranks do in tests of DeviceGroup: `python -m tests.kernels.gpu.rank_cases CASE[:NUMBER],... RANKS`.
 
-Prints JSON, of each rank what went wrong by case, and what shows that it could have.
+Prints JSON: of each rank, what went wrong by case.
 """
 
 import json
@@ -39,15 +39,16 @@ def read(stored: np.ndarray) -> np.ndarray:
 
 
 def parts_of(seed: int, shape: tuple[int, ...], dtype: str, world: int) -> list[np.ndarray]:
-    """What each rank has: over magnitudes that show in which order they are added, zeros of both signs."""
+    """What each rank has, such that the order shows: large values that cancel small ones out, or not."""
     draws = np.random.default_rng(seed)
-    span = 2 if dtype == "float16" else 6
-    parts = []
-    for _ in range(world):
-        values = draws.standard_normal(shape) * 10.0 ** draws.integers(-span, span, shape)
-        values[draws.random(shape) < 0.02] = -0.0
-        parts.append(rounded(values.astype(np.float32), dtype))
-    return parts
+    parts = draws.standard_normal((world, *shape)) * 10.0 ** draws.integers(-3, 3, (world, *shape))
+    parts[draws.random(parts.shape) < 0.02] = -0.0
+    large = np.where(draws.random(shape) < 0.5, 30_000.0 if dtype == "float16" else 1e9, 0.0)
+    plus = draws.integers(world, size=shape)
+    minus = (plus + 1 + draws.integers(world - 1, size=shape)) % world
+    for rank, part in enumerate(parts):
+        part += large * (plus == rank) - large * (minus == rank)
+    return [rounded(part.astype(np.float32), dtype) for part in parts]
 
 
 def summed(parts: list[np.ndarray], order: str, dtype: str) -> np.ndarray:
@@ -81,14 +82,14 @@ def sums(number: int, world: int) -> Any:
     """Random shapes, dtypes, orders, alignments and arrival times, against the sum on the host."""
 
     def body(group: DeviceGroup, _: Device) -> dict[str, Any]:
-        wrong, apart, late = [], 0, np.random.default_rng(group.rank)
+        wrong, late = [], np.random.default_rng(group.rank)
         for seed in range(number):
             draws = np.random.default_rng(10_000 + seed)
             dtype = FLOATS[seed % 3]
             order = ("ranks", "tree")[int(draws.integers(2))]
             to = FLOATS[int(draws.integers(3))] if dtype == "float32" else dtype
             largest = group.max_bytes // (4 if dtype == "float32" else 2)
-            count = max(int(largest ** draws.random()), 1)
+            count = max(int(largest ** (draws.random() * 1.1 - 0.1)), 1)
             shape = (count // 8, 8) if count % 8 == 0 and draws.random() < 0.5 else (count,)
             parts = parts_of(seed, shape, dtype, world)
             own = parts[group.rank]
@@ -100,9 +101,8 @@ def sums(number: int, world: int) -> Any:
             wanted = summed(parts, order, to)
             if bad := differing(host(out), wanted):
                 wrong.append(f"{seed}: {dtype} {to} {order} {shape}: {bad} of {count}")
-            apart += differing(summed(parts[1:] + parts[:1], order, to), wanted)
         group.check()
-        return {"wrong": wrong[:5], "apart": apart}
+        return {"wrong": wrong[:5]}
 
     return body
 
@@ -189,9 +189,9 @@ def absences(number: int, world: int, kills: bool = False) -> Any:
         host(group.all_reduce(x, first))
         if group.rank == world - 1:
             if kills:
-                time.sleep(group.time_limit_s / 2)
+                time.sleep(0.2)
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(3 * group.time_limit_s)
+            time.sleep(6 * group.time_limit_s)
             return {"said": "", "waited": 0, "then": 0}
         begin = time.monotonic()
         host(group.all_reduce(x, first))
@@ -284,7 +284,7 @@ def main(cases: str, world: int) -> None:
         reducing.ONE_STAGE_BYTES = dict.fromkeys(range(2, 9), 512 << 10)
         reducing.TWO_STAGE_BYTES = 1 << 20
         most, limit = 3 << 20, 60.0
-    if cases in ("absences", "deaths"):
+    if cases == "absences":
         limit = 0.5
     dies = world - 1 if cases == "deaths" else None
     print(json.dumps(run_ranks(world, several(cases, world), max_bytes=most, limit_s=limit, dies=dies)))

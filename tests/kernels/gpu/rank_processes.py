@@ -22,7 +22,7 @@ from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.launch import INTERPRETED
 from detrec.kernels.rendezvous import Rendezvous
-from tests.engines.builtin.host_device import HostDevice
+from tests.engines.builtin.host_device import HostDevice, HostStream
 from tests.kernels.gpu.device import fresh
 
 Body = Callable[[DeviceGroup, Device], Any]
@@ -53,6 +53,8 @@ def device_of(rank: int) -> Device:
     if not INTERPRETED:
         return Device("torch", f"gpu:{rank % cuda.device_count()}")
     cuda.pinned = lambda nbytes: np.zeros(nbytes, np.uint8)
+    cuda.set_device = lambda index: None
+    cuda.Stream = HostStream
     device_group.PeerMemory = HostPeers
     return _HostDevice()
 
@@ -64,6 +66,7 @@ def _rank(
         rendezvous = Rendezvous.join(name, rank, world, 120)
         group = DeviceGroup(rendezvous, device_of(rank), max_bytes, limit_s)
         answer.send((True, body(group, group._device)))
+        rendezvous.close()
     except BaseException:
         answer.send((False, traceback.format_exc()))
     finally:
