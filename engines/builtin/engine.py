@@ -8,15 +8,26 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
+from detrec.engines.base import (
+    Event,
+    EventKind,
+    Probe,
+    RankProbe,
+    Request,
+    Sample,
+    Scheduler,
+    Step,
+)
 from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.follow import FollowingScheduler
 from detrec.engines.builtin.loading import Progress
 from detrec.engines.builtin.model import Decoder, op_names
 from detrec.engines.builtin.ranks import Ranks, Run
 from detrec.engines.builtin.runner import Runner, Sampling, largest_step
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
+from detrec.engines.builtin.shares import rank_of
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
@@ -50,6 +61,8 @@ class BuiltinEngine:
     ) -> None:
         self.config = config
         self._ranks = ranks
+        which = (ranks.rank, ranks.meeting.world_size) if ranks else (0, 1)
+        self.rank = rank_of(Cut(checkpoint.config, *which))
         self._fault = fault or Fault(lambda text: None)
         self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))
@@ -140,16 +153,19 @@ class BuiltinEngine:
         return FollowingScheduler(self._ranks.plan(plan) if self._ranks else plan, self.states, self.blocks)
 
     def run(
-        self, scheduler: Scheduler, probe: Probe | None = None, names: Collection[str] = ()
+        self,
+        scheduler: Scheduler,
+        probe: Probe | None = None,
+        names: Collection[str] = (),
+        others: RankProbe | None = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, yielding it with the tokens it gave as soon as they are known.
 
-        `probe` is told of every step and of the ops in `names`.
+        `probe` is told of every step and of the ops in `names`; of the other ranks, what `others` gives.
         """
         self._runner.watch(probe, names)
         if self._ranks and self._ranks.rank == 0:
-            other = probe.other_rank() if probe and hasattr(probe, "other_rank") else None
-            self._ranks.tell(Run(self._following, frozenset(names), other))
+            self._ranks.tell(Run(self._following, frozenset(names), others))
         samples: tuple[Sample, ...] = ()
         while (step := self._next(scheduler, samples)) is not None:
             samples = self._run_step(step, probe)

@@ -55,7 +55,7 @@ def _take_part(meeting: Rendezvous) -> None:
     while True:
         run: Run = ranks.told()
         scheduler = engine.follow(_Nothing()) if run.following else engine.own_scheduler()
-        with run.probe(meeting.rank) if run.probe else nullcontext() as probe:
+        with run.probe(engine) if run.probe else nullcontext() as probe:
             for _ in engine.run(scheduler, probe, run.names):
                 pass
 

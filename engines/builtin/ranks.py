@@ -13,13 +13,12 @@ import sys
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Probe, Request, Sample, Scheduler, Step
+from detrec.engines.base import RankProbe, Request, Sample, Scheduler, Step
 from detrec.errors import EngineError
 from detrec.kernels.rendezvous import Rendezvous
 
@@ -31,9 +30,6 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from detrec.engines.builtin.other_rank import main; main(*sys.argv[2:])"
 )
-
-RankProbe = Callable[[int], AbstractContextManager[Probe]]
-"""Given its rank, the Probe of a rank above 0. It is sent to that rank's process, so it must be picklable."""
 
 
 @dataclass(frozen=True, slots=True)
