@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request
 from detrec.engines.instrument import Instrument
+from detrec.errors import ConfigError
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
@@ -44,6 +45,8 @@ def start_engine(
     size = config.engine.tensor_parallel_size
     if armed is not None:
         check_ranks(armed, size)
+    if size > 1 and config.engine.device != "cpu":
+        _check_devices(size)
     ranks = Ranks.start(size) if size > 1 else None
     try:
         if ranks:
@@ -70,3 +73,15 @@ def start_engine(
     elif not compiled_before():
         notify("compiling kernels for this machine: half a minute, once")
     return engine
+
+
+def _check_devices(size: int) -> None:
+    """Raise ConfigError where there are fewer GPUs than ranks."""
+    from detrec.kernels.cuda import device_count
+
+    found = device_count()
+    if found < size:
+        raise ConfigError(
+            f"engine.tensor_parallel_size: {size} ranks need a GPU each, this machine has {found} to use",
+            hint="detrec doctor lists them; reduction: tp_invariant gives the same bits on fewer ranks",
+        )

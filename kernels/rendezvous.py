@@ -140,7 +140,8 @@ class Rendezvous:
                 for rank, line in enumerate(self._lines)
                 if states[rank] == _ABORTED
             ]
-            raise RankLost(self._reason(min(times)[1]))
+            reason, _, hint = self._reason(min(times)[1]).partition("\0")
+            raise RankLost(reason, hint=hint)
         for rank, state in enumerate(states):
             who = (_PID, _BORN) if state else (_EXPECTED_PID, _EXPECTED_BORN)
             pid, born = self._lines[rank, who].tolist()
@@ -153,9 +154,9 @@ class Rendezvous:
             if states[rank] == _LEFT:
                 raise RankLost(f"rank {rank} has ended: rank {self.rank} still waits for it")
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, hint: str = "") -> None:
         """Tell all others to give up: their `check` raises RankLost with `reason`, or an earlier one."""
-        data = reason.encode()[:_REASON_BYTES]
+        data = f"{reason}\0{hint}".encode()[:_REASON_BYTES]
         self._reasons[self.rank, : len(data)] = np.frombuffer(data, np.uint8)
         self._lines[self.rank, [_REASON, _ABORT_TIME]] = len(data), time.monotonic_ns()
         self._lines[self.rank, _STATE] = _ABORTED

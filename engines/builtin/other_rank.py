@@ -17,6 +17,7 @@ from detrec.errors import DetrecError, RankLost
 from detrec.kernels.rendezvous import Rendezvous
 
 _LOOK_S = 0.5
+_BUG = "an error of detrec's own: please report it"
 
 
 def main(name: str, rank: str, size: str) -> None:
@@ -30,10 +31,10 @@ def main(name: str, rank: str, size: str) -> None:
         # rank 0 has left, or will say who was lost
         pass
     except DetrecError as error:
-        meeting.abort(f"rank {rank}: {error}")
+        meeting.abort(f"rank {rank}: {error}", error.hint)
         sys.exit(2)
     except BaseException as error:
-        meeting.abort(f"rank {rank}: {type(error).__name__}: {error} ({_where(error)})")
+        meeting.abort(f"rank {rank}: {type(error).__name__}: {error} ({_where(error)})", _BUG)
         sys.exit(2)
     meeting.close()
 

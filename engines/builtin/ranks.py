@@ -94,7 +94,7 @@ class Ranks:
     def agree(self, step: Step | None, drawn: Sequence[Sample]) -> None:
         """Go on with `step`, or end, if all ranks do and drew the same. EngineError names who does not."""
         slices = () if step is None else [(part.request, part.start, part.stop) for part in step.slices]
-        text = repr((slices, [(sample.request, sample.token, sample.taken) for sample in drawn]))
+        text = repr((slices, drawn))
         digests = self.meeting.exchange(hashlib.blake2b(text.encode(), digest_size=8).digest())
         if len(set(digests)) == 1:
             return

@@ -15,6 +15,7 @@ from detrec.engines.faults.base import Fault
 from detrec.engines.faults.bitflip import BitFlip
 from detrec.engines.faults.cache import MisplacedWrite, PhantomRow, WrongBlock
 from detrec.engines.faults.chunk import UnalignedChunk
+from detrec.engines.faults.collectives import ArrivalOrder, RanksOfReplay, ReduceBySize
 from detrec.engines.faults.drawing import OffsetDrift, Row0Seed, SamplerByBatch, StaleLogprobs
 from detrec.engines.faults.eviction import EarlyEviction
 from detrec.engines.faults.inputs import ChangedPrompt, SamplingDefaults
@@ -26,6 +27,7 @@ from detrec.engines.faults.racing import PenaltyRace, RenormRace
 from detrec.engines.faults.scheduling import GreedyChunk, ResumeByPrefill
 from detrec.engines.faults.seed import SeedDrift
 from detrec.engines.faults.split_k import SplitKByBatch
+from detrec.engines.faults.thresholds import ThresholdsAtOnce
 from detrec.engines.faults.tiles import AutotunedMatmul
 from detrec.engines.faults.weights import WeightBitFlip
 from detrec.errors import ConfigError
@@ -45,6 +47,11 @@ _ALL: tuple[type[Fault], ...] = (
     NormPadding,
     SiluByTanh,
     WrongRopeBase,
+    # what ranks do together
+    ArrivalOrder,
+    ReduceBySize,
+    RanksOfReplay,
+    ThresholdsAtOnce,
     # what memory does
     BitFlip,
     WeightBitFlip,
