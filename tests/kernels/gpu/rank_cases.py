@@ -24,8 +24,9 @@ from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.gpu import all_reduce as reducing
 from detrec.kernels.launch import INTERPRETED, on_stream
+from detrec.kernels.rendezvous import Rendezvous
 from tests.kernels.gpu.device import FLOATS, device, fresh, host
-from tests.kernels.gpu.rank_processes import run_ranks
+from tests.kernels.gpu.rank_processes import device_of, in_processes
 
 
 def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -287,7 +288,13 @@ def main(cases: str, world: int) -> None:
     if cases == "absences":
         limit = 0.5
     dies = world - 1 if cases == "deaths" else None
-    print(json.dumps(run_ranks(world, several(cases, world), max_bytes=most, limit_s=limit, dies=dies)))
+    body = several(cases, world)
+
+    def work(meeting: Rendezvous) -> Any:
+        on = device_of(meeting.rank)
+        return body(DeviceGroup(meeting, on, most, limit), on)
+
+    print(json.dumps(in_processes(world, work, dies=dies)))
 
 
 if __name__ == "__main__":

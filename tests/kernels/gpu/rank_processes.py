@@ -1,13 +1,9 @@
-"""Ranks as processes for tests of DeviceGroup: on the GPUs there are, else in host memory with the
-interpreter.
+"""Ranks as processes for tests of GPUs' ranks, forked from one that has imported what takes long to import.
 
-`python -m tests.kernels.gpu.rank_cases` forks them from a process that has imported what is slow to import
-and has not touched a GPU.
+They have the GPUs there are, else memory that they share and Triton's interpreter.
 """
 
 import multiprocessing
-import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -19,13 +15,10 @@ import numpy as np
 from detrec.kernels import cuda, device_group
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.launch import INTERPRETED
 from detrec.kernels.rendezvous import Rendezvous
 from tests.engines.builtin.host_device import HostDevice, HostStream
 from tests.kernels.gpu.device import fresh
-
-Body = Callable[[DeviceGroup, Device], Any]
 
 
 class HostPeers:
@@ -34,6 +27,7 @@ class HostPeers:
     def __init__(self, rendezvous: Rendezvous, nbytes: int) -> None:
         self._block = rendezvous.block(nbytes * rendezvous.world_size)
         self._block[nbytes * rendezvous.rank :][:nbytes] = 0xFF
+        rendezvous.barrier()
         self.addresses = [self._block.ctypes.data + nbytes * rank for rank in range(rendezvous.world_size)]
 
     def close(self) -> None:
@@ -59,57 +53,52 @@ def device_of(rank: int) -> Device:
     return _HostDevice()
 
 
-def _rank(
-    name: str, rank: int, world: int, body: Body, max_bytes: int, limit_s: float, answer: Connection
-) -> None:
+def _rank(name: str, rank: int, world: int, work: Callable[[Rendezvous], Any], answer: Connection) -> None:
     try:
-        rendezvous = Rendezvous.join(name, rank, world, 120)
-        group = DeviceGroup(rendezvous, device_of(rank), max_bytes, limit_s)
-        answer.send((True, body(group, group._device)))
-        rendezvous.close()
+        meeting = Rendezvous.join(name, rank, world, 120)
+        answer.send((True, work(meeting)))
+        meeting.close()
     except BaseException:
         answer.send((False, traceback.format_exc()))
     finally:
         answer.close()
-        sys.stdout.flush()
 
 
-def run_ranks(
-    world: int, body: Body, *, max_bytes: int, limit_s: float, dies: int | None = None, timeout_s: float = 120
+def in_processes(
+    world: int, work: Callable[[Rendezvous], Any], *, dies: int | None = None, timeout_s: float = 120
 ) -> list[Any]:
-    """What `body` gives in each of `world` processes, in rank order; all are ended after `timeout_s`.
+    """What `work` gives in each of `world` processes, in rank order; all are ended after `timeout_s`.
 
     RuntimeError with their tracebacks where one raises, dies (but rank `dies`, which must) or is late.
     """
     fork = multiprocessing.get_context("fork")
     name = Rendezvous.create(world)
-    ends: list[Connection] = []
+    ends: list[Any] = []
     ranks = []
     for rank in range(world):
         end, answer = fork.Pipe(duplex=False)
-        work = fork.Process(target=_rank, args=(name, rank, world, body, max_bytes, limit_s, answer))
-        work.start()
+        ranks.append(fork.Process(target=_rank, args=(name, rank, world, work, answer)))
+        ranks[-1].start()
         answer.close()
         ends.append(end)
-        ranks.append(work)
     answers: dict[int, Any] = {}
     deadline = time.monotonic() + timeout_s
     try:
         while len(answers) < world and (left := deadline - time.monotonic()) > 0:
             for end in wait([end for rank, end in enumerate(ends) if rank not in answers], left):
-                rank = ends.index(end)  # type: ignore[arg-type]
+                rank = ends.index(end)
                 try:
-                    answers[rank] = end.recv()  # type: ignore[union-attr]
+                    answers[rank] = end.recv()
                 except EOFError:
                     answers[rank] = (rank == dies, "it died")
     finally:
-        for work in ranks:
-            work.join(5)
-            if work.is_alive():
-                os.kill(work.pid, 9)
-                work.join()
-    wrong = [f"rank {rank}: {answers.get(rank, (False, 'late'))[1]}" for rank in range(world)
-             if not answers.get(rank, (False,))[0]]  # fmt: skip
+        for process in ranks:
+            process.join(5 if len(answers) == world else 0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+    failed = {rank: answers.get(rank, (False, "it is late")) for rank in range(world)}
+    wrong = [f"rank {rank}: {said}" for rank, (well, said) in failed.items() if not well]
     if wrong:
         raise RuntimeError("\n".join(wrong))
     return [answers[rank][1] for rank in range(world)]
