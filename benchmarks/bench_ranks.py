@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_ranks [--ranks 2] [--model NAME] [--layers N] [--requests 64]
 
-A process a GPU. The custom all-reduce and NCCL take turns in the same processes, over the same weights, a fresh
+A process a GPU. The custom all-reduce and NCCL take turns in the same processes, over the same weights, a new
 engine each; the first round compiles and is thrown away. Figures are medians over rounds.
 """
 
