@@ -1,4 +1,4 @@
-"""Every variant of all_reduce and all_gather: one stage and two, both orders, whole units and ragged ones."""
+"""All that all_reduce and all_gather are made of: stages, orders, dtypes, whole units and ragged ones."""
 
 from detrec.kernels.gpu import all_reduce as file
 from tests.kernels.gpu.ahead import absent
@@ -15,15 +15,14 @@ def links(world_size: int) -> file.Links:
 
 
 def launches() -> None:
-    for world_size in (2, 3, 8):
+    file.all_reduce(*(absent((3, 1024), "bfloat16") for _ in range(2)), links(5), "ranks")
+    for world_size, order in ((2, "ranks"), (8, "tree")):
         those = links(world_size)
         for dtype in FLOATS:
+            # one stage, of whole units and of ragged ones, and two stages
             for cols in (1024, 1023, 1 << 21):
-                for order in ("ranks", "tree") if world_size != 3 or cols == 1024 else ("ranks",):
-                    file.all_reduce(absent((3, cols), dtype), absent((3, cols), dtype), those, order)
-                    if order == "tree":
-                        partials = absent((3, cols), "float32")
-                        file.all_reduce(partials, absent((3, cols), dtype), those, order)
-        for cols in (1024, 1023):
-            x, out = (absent((3, cols * wide), "float32") for wide in (1, world_size))
-            file.all_gather(x, out, those)
+                file.all_reduce(absent((3, cols), dtype), absent((3, cols), dtype), those, order)
+        for cols in (1024, 1 << 21):
+            file.all_reduce(absent((3, cols), "float32"), absent((3, cols), "bfloat16"), those, order)
+    for cols in (1024, 1023):
+        file.all_gather(absent((3, cols), "float32"), absent((3, 2 * cols), "float32"), links(2))
