@@ -47,7 +47,10 @@ def test_a_config_survives_its_own_json():
             {"engine": {"max_num_batched_tokens": 8}}, "8 is under one split of 16", "raise", id="budget"
         ),
         pytest.param(
-            {"engine": {"tensor_parallel_size": 9}}, "expected at most 8, got 9", "README", id="too many ranks"
+            {"engine": {"tensor_parallel_size": 9}},
+            "expected at most 8, got 9",
+            "README",
+            id="too many ranks",
         ),
         pytest.param(
             {"engine": {"reduction": "tp_invariant", "deterministic": False}},
