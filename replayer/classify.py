@@ -19,10 +19,12 @@ RULES: tuple[Rule, ...] = (
     given.SAMPLING,
     given.DTYPE,
     given.KERNELS,
+    given.RANKS,
     # a generator that is advanced by every call looks like a race when the op is repeated
     state.SEED,
     state.STALE,
-    # before all that takes an op's output for dependable
+    # before all that takes an op's output for dependable; a race among ranks is their collective's
+    computed.ARRIVAL,
     computed.RACE,
     state.FLIPPED,
     state.FLIPPED_AGAIN,
