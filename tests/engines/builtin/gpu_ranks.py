@@ -1,4 +1,4 @@
-"""An engine of several ranks on a GPU that is the host: `python -m tests.engines.builtin.gpu_ranks RANKS`.
+"""An engine of several ranks on a GPU that is the host: `python -m tests.engines.builtin.gpu_ranks RANKS REDUCTION`.
 
 Prints JSON: of each rank, what every request went on with and which steps a graph ran.
 """
@@ -26,15 +26,15 @@ REQUESTS = [
 ]
 
 
-def main(size: int) -> None:
+def main(size: int, reduction: str) -> None:
     """One layer, two heads, a vocabulary that ranks cannot share equally."""
-    seeded._MODELS["nano"] = seeded._model("qwen2", 301, 32, 48, 1, (2, 2))
+    seeded._MODELS["nano"] = seeded._model("qwen2", 301, 64, 64, 1, (2, 2))
     checkpoint = seeded.SeededCheckpoint("nano")
     settings = {"device": "gpu", "max_model_len": 32, "max_num_seqs": 4, "block_size": 4}
     config = serve_config(
         {
             "model": "builtin:nano",
-            "engine": {**settings, "tensor_parallel_size": size},
+            "engine": {**settings, "tensor_parallel_size": size, "reduction": reduction},
             "requests": REQUESTS,
         }
     )
@@ -58,4 +58,4 @@ def main(size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -131,11 +131,20 @@ def test_a_graph_has_room_for_its_rows(rows, expected):
     assert graph_rows(rows) == expected
 
 
-def test_two_ranks_go_on_with_the_tokens_of_one():
+@pytest.mark.parametrize("reduction", ["ranks", "tp_invariant"])
+def test_two_ranks_go_on_with_the_tokens_of_one(reduction):
     """Sums, gathered logits and graphs of ranks that are processes, each with a GPU that is the host."""
 
     def ranks_do(size):
-        command = [sys.executable, "-W", "ignore", "-m", "tests.engines.builtin.gpu_ranks", str(size)]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.engines.builtin.gpu_ranks",
+            str(size),
+            reduction,
+        ]
         root = Path(__file__).parents[3]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr[-4000:]
