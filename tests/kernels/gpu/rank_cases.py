@@ -90,7 +90,8 @@ def sums(number: int, world: int) -> Any:
             order = ("ranks", "tree")[int(draws.integers(2))]
             to = FLOATS[int(draws.integers(3))] if dtype == "float32" else dtype
             largest = group.max_bytes // (4 if dtype == "float32" else 2)
-            count = max(int(largest ** (draws.random() * 1.1 - 0.1)), 1)
+            # two of the largest, so that all staging is used again
+            count = largest if seed < 2 else max(int(largest ** (draws.random() * 1.1 - 0.1)), 1)
             shape = (count // 8, 8) if count % 8 == 0 and draws.random() < 0.5 else (count,)
             parts = parts_of(seed, shape, dtype, world)
             own = parts[group.rank]
@@ -141,6 +142,22 @@ def rows(number: int, world: int) -> Any:
             wrong.append(differing(whole, np.stack(alone)))
         group.check()
         return {"wrong": [each for each in wrong if each]}
+
+    return body
+
+
+def nans(number: int, world: int) -> Any:
+    """What looks like memory that still waits: it arrives, as a NaN."""
+
+    def body(group: DeviceGroup, _: Device) -> dict[str, Any]:
+        wrong = []
+        for dtype in FLOATS:
+            summed_up = host(group.all_reduce(fresh((1, 99), dtype), fresh((1, 99), dtype)))
+            beside = host(group.all_gather(fresh((1, 99), dtype), fresh((1, 99 * world), dtype)))
+            if not (np.isnan(read(summed_up)).all() and np.isnan(read(beside)).all()):
+                wrong.append(dtype)
+        group.check()
+        return {"wrong": wrong}
 
     return body
 
@@ -255,6 +272,7 @@ CASES = {
     "sums": sums,
     "gathers": gathers,
     "rows": rows,
+    "nans": nans,
     "refusals": refusals,
     "absences": absences,
     "deaths": deaths,
