@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.kernels.gpu.device import FLOATS
-from tests.kernels.gpu.rank_cases import differing, parts_of, summed
+from tests.kernels.gpu.rank_sums import differing, parts_of, summed
 
 ROOT = Path(__file__).parents[3]
 
@@ -82,11 +82,11 @@ def test_nobody_waits_for_ever(case, said):
 @pytest.mark.parametrize(
     ("world", "cases"),
     [
-        (2, "sums:1000,gathers:100,rows:64,nans,graphs:1000"),
-        (3, "sums:40,gathers:10,rows:4"),
-        (4, "sums:40,gathers:10,rows:4,graphs:20"),
+        (2, "sums:500,gathers:100,rows:64,nans,graphs:1000"),
+        (3, "sums:30,gathers:5,rows:4"),
+        (4, "sums:30,gathers:5,graphs:10"),
         (5, "sums:20"),
-        (8, "sums:15,gathers:5"),
+        (8, "sums:10,gathers:3"),
     ],
 )
 def test_many_are_those_of_the_host(world, cases):
