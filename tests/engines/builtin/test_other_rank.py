@@ -128,3 +128,14 @@ def test_ranks_that_are_not_all_there_leave_none(monkeypatch):
     with pytest.raises(EngineError, match="rank 1 did not come within 1 s"):
         Ranks.start(3)
     assert not others()
+
+
+def test_another_rank_does_not_load_the_framework():
+    engine = start_engine(config())
+    with closing(engine):
+        (other,) = others()
+        for _ in engine.run(engine.own_scheduler()):
+            break
+        loaded = Path(f"/proc/{other}/maps").read_text()
+    assert "numba" in loaded
+    assert "libpaddle" not in loaded
