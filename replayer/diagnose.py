@@ -94,7 +94,7 @@ def find(
     if obstacle := _obstacle(found, configs):
         notify(f"diagnosis: {obstacle}: this is what the traces show")
         return found
-    ranks = recorded.ranks
+    ranks = max(recorded.ranks, replayed.ranks)
     collective = is_collective(place.name, found.field, ranks)
     found = replace(found, weights=_located(found, configs[1].model, recorded))
     at = comparison.ops.index(place.name)
@@ -151,10 +151,13 @@ def _obstacle(found: Findings, configs: Sequence[ServeConfig]) -> str:
     """Why nothing can be run again; empty where it can."""
     if any(config.engine.device != "cpu" for config in configs):
         return "experiments run on a CPU only"
-    if found.ranks is not None and len(set(found.ranks.sizes)) > 1:
+    first, most = found.first, max(config.engine.tensor_parallel_size for config in configs)
+    if len({config.engine.tensor_parallel_size for config in configs}) > 1 and (
+        first.rank is None or is_collective(first.op, found.field, most)
+    ):
         return "experiments need two runs on as many ranks"
-    if found.first.rank:
-        return f"experiments look at rank 0, and this is on rank {found.first.rank}"
+    if first.rank:
+        return f"experiments look at rank 0, and this is on rank {first.rank}"
     return ""
 
 
