@@ -1,5 +1,6 @@
 """A run on two ranks replayed on one: found and explained as if it had been recorded there."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,17 @@ from detrec.recorder.record import record
 from detrec.replayer.compare import compare
 from detrec.replayer.explain import explain_traces
 from detrec.replayer.replay import Replay, replay
+from tests.engines.rank_threads import ranks_as_threads
 from tests.engines.small import prompt, request
 
 REQUESTS = [request("a", prompt(1, 20), max_tokens=5), request("b", prompt(2, 9), 1, max_tokens=5)]
 ONE_RANK = "engine.tensor_parallel_size=1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    with ranks_as_threads():
+        yield
 
 
 def recorded(path: Path, ranks: int, reduction: str) -> str:
