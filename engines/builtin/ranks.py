@@ -23,8 +23,11 @@ from detrec.engines.instrument import Instrument
 from detrec.errors import EngineError
 from detrec.kernels.rendezvous import Rendezvous
 
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 """How long rank 0 waits for another rank. The others wait for as long as rank 0 is there."""
+
+COMPILING_LIMIT_S = 1200.0
+"""The same where every rank has kernels to compile first, and eight may share a few cores."""
 
 _END_S = 3.0
 _BOOT = (
