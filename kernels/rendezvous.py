@@ -73,7 +73,11 @@ class Rendezvous:
             raise ValueError(f"rank {rank} has joined before")
         line[[_PID, _BORN]] = os.getpid(), _born(os.getpid())
         line[_STATE] = _HERE
-        self.barrier()
+        try:
+            self.barrier()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def exchange(self, data: bytes) -> list[bytes]:

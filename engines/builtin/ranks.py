@@ -21,6 +21,7 @@ from detrec.config import ServeConfig
 from detrec.engines.base import RankProbe, Request, Sample, Scheduler, Step
 from detrec.engines.instrument import Instrument
 from detrec.errors import EngineError
+from detrec.kernels import shared_memory
 from detrec.kernels.rendezvous import Rendezvous
 
 LIMIT_S = 300.0
@@ -75,6 +76,7 @@ class Ranks:
                 Rendezvous.expect(name, rank, processes[-1].pid)
             return Ranks(Rendezvous.join(name, 0, size, LIMIT_S), processes)
         except BaseException:
+            shared_memory.let_go(name)
             for process in processes:
                 process.kill()
                 process.wait()
