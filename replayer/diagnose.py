@@ -86,15 +86,13 @@ def find(
     `keep_tensors` is a folder for both sides' tensors of the op. A run that cannot be made again leaves its
     findings None, and `notify` is told why. ValueError where no cell differs.
     """
-    from detrec.replayer.replay import replayed_config
-
     found = inspect(recorded, replayed, comparison)
     place = place_of(recorded, replayed, comparison)
-    configs = replayed_config(recorded, ()), replayed_config(recorded, overrides)
+    configs = _configs(found, recorded, overrides)
     if obstacle := _obstacle(found, configs):
         notify(f"diagnosis: {obstacle}: this is what the traces show")
         return found
-    ranks = recorded.ranks
+    ranks = max(config.engine.tensor_parallel_size for config in configs)
     collective = is_collective(place.name, found.field, ranks)
     found = replace(found, weights=_located(found, configs[1].model, recorded))
     at = comparison.ops.index(place.name)
@@ -140,6 +138,21 @@ def find(
     return found
 
 
+def _configs(
+    found: Findings, recorded: TraceReader, overrides: Sequence[str]
+) -> tuple[ServeConfig, ServeConfig]:
+    """The recorded settings and the replay's.
+
+    Where one rank replayed what several recorded, and their number changes nothing, one rank runs both: then
+    its whole rows are what the ranks' shares add up to.
+    """
+    from detrec.replayer.replay import replayed_config
+
+    one = found.ranks is not None and found.ranks.invariant and found.ranks.sizes[1] == 1
+    ours = ("engine.tensor_parallel_size=1",) if one else ()
+    return replayed_config(recorded, ours), replayed_config(recorded, overrides)
+
+
 def _located(found: Findings, model: str, recorded: TraceReader) -> tuple[Weight, ...] | None:
     """The one tensor that is not the recorded one, to its bit where that can be had."""
     if found.weights is None or len(found.weights) != 1:
@@ -151,10 +164,13 @@ def _obstacle(found: Findings, configs: Sequence[ServeConfig]) -> str:
     """Why nothing can be run again; empty where it can."""
     if any(config.engine.device != "cpu" for config in configs):
         return "experiments run on a CPU only"
-    if found.ranks is not None and len(set(found.ranks.sizes)) > 1:
+    first, most = found.first, max(config.engine.tensor_parallel_size for config in configs)
+    if len({config.engine.tensor_parallel_size for config in configs}) > 1 and (
+        first.rank is None or is_collective(first.op, found.field, most)
+    ):
         return "experiments need two runs on as many ranks"
-    if found.first.rank:
-        return f"experiments look at rank 0, and this is on rank {found.first.rank}"
+    if first.rank:
+        return f"experiments look at rank 0, and this is on rank {first.rank}"
     return ""
 
 

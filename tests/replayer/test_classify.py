@@ -88,6 +88,11 @@ def test_a_rule_does_not_hold_without_what_it_rests_on(name):
 OPEN = [
     pytest.param(traces_alone("qkv"), "must be run again to say why", id="traces alone"),
     pytest.param(traces_alone("qkv", kernels=("a", "b")), "whether that is why", id="traces and kernels"),
+    pytest.param(
+        traces_alone("qkv", ranks=Ranks(None, (4, 4), (2,))),
+        "of 4 ranks only 2 had other bits",
+        id="one rank",
+    ),
     pytest.param(measured("qkv", reference=Reference(False), graft=None), "lost", id="not to be had again"),
     pytest.param(measured("qkv", graft=None, repeats=None), "not compared", id="no graft"),
     pytest.param(
