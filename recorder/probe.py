@@ -37,6 +37,7 @@ class TraceProbe:
             from detrec.kernels.cpu import fingerprint as kernel
 
             fingerprint = kernel.fingerprint
+        self._sketcher: _Sketcher | None = _Sketcher(ranks, len(ops)) if writer.sketch_parts else None
         self._fingerprint = fingerprint
         self._writer = writer
         self._ops = {name: (index, name in SAMPLE_OPS) for index, name in enumerate(ops)}
@@ -71,12 +72,16 @@ class TraceProbe:
         self._sampled = np.zeros(len(self._sample_rows), np.uint64)
         self._kernels = [""] * len(self._ops)
         self._seen = None
+        if self._sketcher:
+            self._sketcher.begin(step.rows)
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time."""
         index, samples = self._ops[name]
         self._kernels[index] = kernel
         run = self._runs[rank][index]
+        if self._sketcher:
+            self._sketcher.add(output, rank, index, self._sample_rows if samples else None)
         if output is self._seen and self._seen_by == (rank, samples):
             run[:] = self._last_run
             return
@@ -95,10 +100,42 @@ class TraceProbe:
         # nothing of the engine's may be kept alive or looked at after its step
         self._seen = None
         seconds = time.perf_counter() - self._started
-        self._writer.step(self._step, self._tokens, prints, tuple(self._kernels), samples, events, seconds)
+        sketches = list(self._sketcher.sketches) if self._sketcher else []
+        self._writer.step(
+            self._step,
+            self._tokens,
+            prints,
+            tuple(self._kernels),
+            samples,
+            events,
+            seconds,
+            sketches=sketches,
+        )
 
     def finish(self) -> None:
         """Every step that is over has been handed to the writer."""
+
+
+class _Sketcher:
+    """Sketches of one step: `sketches` has float32 [rows, ops, PARTS] a rank, NaN where there is none."""
+
+    def __init__(self, ranks: int, ops: int) -> None:
+        from detrec.kernels.cpu import sketch as kernel
+
+        self._sketch, self._shape = kernel.sketch, (ranks, ops, kernel.PARTS)
+        self.begin(0)
+
+    def begin(self, rows: int) -> None:
+        """A step of `rows` rows begins."""
+        ranks, ops, parts = self._shape
+        self.sketches = np.full((ranks, rows, ops, parts), np.nan, np.float32)
+
+    def add(self, output: np.ndarray, rank: int, op: int, rows: np.ndarray | None) -> None:
+        """Sketch `output`, whose rows are those of the step or its `rows`; what is no float has no sketch."""
+        if output.dtype not in (np.float32, np.uint16):
+            return
+        out = self._sketch(output, np.empty((len(output), self._shape[2]), np.float32))
+        self.sketches[rank, slice(None) if rows is None else rows, op] = out
 
 
 def _words(records: np.ndarray) -> np.ndarray:

@@ -72,7 +72,12 @@ def run_recorded(
     steps = rows = 0
     seconds = 0.0
     with TraceWriter(
-        output, manifest=manifest(config, engine), requests=engine.requests, ops=names, overwrite=overwrite
+        output,
+        manifest=manifest(config, engine),
+        requests=engine.requests,
+        ops=names,
+        sketch_parts=_sketch_parts(config),
+        overwrite=overwrite,
     ) as writer:
         probe = _probe(writer, names, engine)
         begin = time.perf_counter()
@@ -96,6 +101,14 @@ def _text(engine: Engine, tokens: list[int]) -> str:
         return engine.decode(tokens)
     except ModelError:
         return " ".join(map(str, tokens))
+
+
+def _sketch_parts(config: ServeConfig) -> int:
+    if not config.record.sketch:
+        return 0
+    from detrec.kernels.cpu.sketch import PARTS
+
+    return PARTS
 
 
 def _probe(writer: TraceWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":

@@ -28,11 +28,16 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step as it was run; `fingerprints` holds one uint64 [rows, ops] a rank."""
+    """One step as it was run.
+
+    A rank has one array of `fingerprints`, uint64 [rows, ops], and, where they are kept, one of `sketches`,
+    float32 [rows, ops * parts].
+    """
 
     step: Step
     tokens: np.ndarray
     fingerprints: tuple[np.ndarray, ...]
+    sketches: tuple[np.ndarray, ...]
     kernels: tuple[str, ...]
     samples: tuple[Sample, ...]
     finished: tuple[Event, ...]
@@ -82,6 +87,8 @@ def arrays_of(
     arrays |= _rows(records, arrays)
     for rank in range(len(records[0].fingerprints)):
         arrays[f"fingerprints/{rank}"] = np.concatenate([record.fingerprints[rank] for record in records])
+    for rank in range(len(records[0].sketches)):
+        arrays[f"sketches/{rank}"] = np.concatenate([record.sketches[rank] for record in records])
     fresh = list(codes.configurations)[counts["configurations"] :]
     width = specs["kernels/configurations"].width
     coded = [[codes.kernels[name] for name in kernels] for kernels in fresh]

@@ -47,6 +47,7 @@ class TraceWriter:
         requests: Sequence[Request],
         ops: Sequence[str],
         ranks: int = 1,
+        sketch_parts: int = 0,
         overwrite: bool = False,
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
@@ -59,14 +60,19 @@ class TraceWriter:
         self._commit_steps, self._commit_seconds = commit_steps, commit_seconds
         self._identity = {"format_version": FORMAT_VERSION, "uuid": str(uuid4())}
         self._content = {"manifest": manifest, "ops": list(ops), "ranks": ranks}
+        self.sketch_parts = sketch_parts
+        if sketch_parts:
+            self._content["sketch_parts"] = sketch_parts
         self._codes = Codes(request.id for request in requests)
-        self._specs = growing_arrays(len(ops), ranks)
+        self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._pending: list[Record] = []
         self._pending_rows = 0
         self._max_pending_rows = self._specs["fingerprints/0"].chunk
         self.status = "recording"
         files = _fixed_files(requests)
+        if sketch_parts:
+            files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
         self._columns = Columns(self._specs.values(), self._store)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
@@ -100,13 +106,17 @@ class TraceWriter:
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: Sequence[np.ndarray] = (),
     ) -> None:
         """Add a step: `tokens` one a row, `fingerprints` one uint64 [rows, ops] a rank, `kernels` one an op.
 
+        `sketches`: with `sketch_parts`, float32 [rows, ops, sketch_parts] a rank, NaN where none is.
         Arrays are copied. `seconds` is wall time.
         """
         self._refuse_misfits(step, tokens, fingerprints, kernels, samples, finished)
+        self._refuse_other_sketches(step, sketches)
         prints = tuple(np.array(array, np.uint64, order="C") for array in fingerprints)
+        parts = tuple(np.array(array, np.float32, order="C").reshape(len(array), -1) for array in sketches)
         tokens = np.array(tokens, np.int32)
         # one append: Ctrl-C leaves a step in or out, never half
         self._pending.append(
@@ -114,6 +124,7 @@ class TraceWriter:
                 step,
                 tokens,
                 prints,
+                parts,
                 tuple(kernels),
                 tuple(samples),
                 tuple(finished),
@@ -201,6 +212,15 @@ class TraceWriter:
         after = [event.kind is EventKind.FINISHED for event in finished]
         if any(before) or not all(after):
             raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
+
+    def _refuse_other_sketches(self, step: Step, sketches: Sequence[np.ndarray]) -> None:
+        shapes = [array.shape for array in sketches]
+        expected = [(step.rows, len(self._ops), self.sketch_parts)] * self._ranks
+        if shapes != (expected if self.sketch_parts else []):
+            raise ValueError(
+                f"step {step.index}: expected sketches of {self._ranks} ranks and {self.sketch_parts} parts, "
+                f"got shapes {shapes}"
+            )
 
     def _put_pending(self) -> dict[str, int]:
         arrays, counts = arrays_of(self._pending, self._counts, self._codes, self._specs)
