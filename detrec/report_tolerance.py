@@ -29,12 +29,21 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
     """Labelled facts."""
     if tolerance.first is not None:
         first = tolerance.first
-        yield "sketch", f"{tolerance.apart:,} of {tolerance.compared:,} beyond tolerance, first at {_place(first)}"
-        yield "", f"{_units(first)} of {tolerance.dtype} rounding apart, {first.allowed:,.0f} at most expected"
+        yield (
+            "sketch",
+            f"{tolerance.apart:,} of {tolerance.compared:,} beyond tolerance, first at {_place(first)}",
+        )
+        yield (
+            "",
+            f"{_units(first)} of {tolerance.dtype} rounding apart, {first.allowed:,.0f} at most expected",
+        )
     elif tolerance.worst is not None:
         worst = tolerance.worst
         yield "sketch", f"{tolerance.compared:,} within tolerance; the nearest to it at {_place(worst)}"
-        yield "", f"{_units(worst)} of {tolerance.dtype} rounding apart, {worst.allowed:,.0f} at most expected"
+        yield (
+            "",
+            f"{_units(worst)} of {tolerance.dtype} rounding apart, {worst.allowed:,.0f} at most expected",
+        )
     else:
         yield "sketch", "none is in both runs"
 

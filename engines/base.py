@@ -33,6 +33,17 @@ class EventKind(StrEnum):
     HIT = "hit"
 
 
+class OpKind(StrEnum):
+    """What the ranks of a tensor-parallel run hold of an op's output.
+
+    Each of them the whole; each its share of every row (kernels/share.py); each a summand of the whole.
+    """
+
+    REPLICATED = "replicated"
+    CUT = "cut"
+    PARTIAL = "partial"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One prompt and how to continue it; `arrival` is the first step at which it may be scheduled.

@@ -217,7 +217,7 @@ class DeviceProbe:
         self._writer.step(
             step,
             arrived.tokens,
-            [prints],
+            prints,
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

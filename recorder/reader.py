@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from detrec.engines.base import Event, EventKind, Request, Slice, Step
+from detrec.engines.base import Event, EventKind, OpKind, Request, Slice, Step
 from detrec.errors import TraceIncomplete
 from detrec.recorder.chunks import CheckedChunks
 from detrec.recorder.digests import read_root
 from detrec.recorder.requests import REQUEST_ARRAYS, requests_from_arrays
-from detrec.recorder.schema import EVENT_KINDS, KINDS, growing_arrays
+from detrec.recorder.schema import EVENT_KINDS, KINDS, growing_arrays, kinds_from_attributes
 from detrec.recorder.store import open_store
 
 _BLOCK = 4096
@@ -45,7 +45,8 @@ class TraceReader:
     """The trace at `path`, a local path or any fsspec URL.
 
     `status` is recording, complete or failed (`reason` says why). Row columns are int32 [n_rows] in the order
-    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only.
+    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only. `kinds`: what the
+    ranks hold of each op.
 
     Raises TraceError where there is no trace, TraceVersion where another detrec wrote it, TraceCorrupt, from
     here or from any later access, where its bytes are not those that were recorded.
@@ -61,6 +62,7 @@ class TraceReader:
         self.manifest: dict[str, Any] = root["manifest"]
         self.ops: tuple[str, ...] = tuple(root["ops"])
         self.ranks: int = root["ranks"]
+        self.kinds: tuple[OpKind, ...] = kinds_from_attributes(self.ops, root)
         self._kernels: list[str] = root["kernels"]
         self._finish: list[str] = root["finish"]
         self.counts: dict[str, int] = root["committed"]
@@ -69,7 +71,7 @@ class TraceReader:
         self.n_samples = self.counts["samples"]
         self._sketch_parts: int = root.get("sketch_parts", 0)
         self._specs = growing_arrays(len(self.ops), self.ranks, self._sketch_parts)
-        self._chunks = CheckedChunks(self._store, root["digests"], root["tails"], self._specs.values())
+        self._chunks = CheckedChunks(self._store, root, self._specs.values())
         self.fingerprint_chunk_rows = self._specs["fingerprints/0"].chunk
         self._columns: dict[str, np.ndarray] = {}
         self._latest: dict[str, tuple[int, np.ndarray]] = {}
@@ -187,14 +189,14 @@ class TraceReader:
         """Were sketches kept?"""
         return self._sketch_parts > 0
 
-    def sketches(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
-        """Sketches of rows [start, stop), float32 [stop - start, ops, parts]; NaN where there is none.
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Rank 0's sketches of rows [start, stop), float32 [stop - start, ops, parts]; NaN where none is.
 
         Raises ValueError for a trace that has none at all.
         """
         if not self.has_sketches:
             raise ValueError(f"{self.path} has no sketches")
-        flat = self._rows_of(f"sketches/{rank}", start, stop, rank)
+        flat = self._rows_of("sketches/0", start, stop, 0)
         return flat.reshape(len(flat), len(self.ops), self._sketch_parts)
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:

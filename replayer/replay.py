@@ -21,6 +21,7 @@ from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay
 from detrec.replayer.forced import ForcedSchedule
+from detrec.replayer.tolerance import Tolerance, compare_sketches
 
 MODES = ("schedule", "tokens", "free")
 
@@ -29,7 +30,8 @@ MODES = ("schedule", "tokens", "free")
 class Replay:
     """`path` is where the replay's own trace was kept, empty when it was not.
 
-    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made.
+    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made;
+    `tolerance` where there are no sketches.
     """
 
     comparison: Comparison
@@ -37,6 +39,7 @@ class Replay:
     path: str
     seconds: float
     diagnosis: Diagnosis | None = None
+    tolerance: Tolerance | None = None
 
 
 def replay(
@@ -91,6 +94,7 @@ def replay(
         )
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
+        tolerance = compare_sketches(recorded, again) if config.record.sketch else None
         diagnosis = None
         if diagnose:
             diagnosis = explain_replay(
@@ -104,7 +108,7 @@ def replay(
                 notify=notify,
                 progress=progress,
             )
-    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis)
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
 
 
 def _require_steps(recorded: TraceReader) -> None:

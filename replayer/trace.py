@@ -74,8 +74,8 @@ class Trace(Protocol):
     @property
     def has_sketches(self) -> bool: ...
 
-    def sketches(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
-        """float32 [stop - start, ops, parts]; NaN where there is none."""
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
