@@ -132,6 +132,7 @@ def replay(
                 fault=fault,
                 diagnose=diagnose and shown,
                 keep_tensors=keep_tensors if shown else None,
+                by_sketch=by == "sketch",
                 # an earlier replay that did not diverge gives way to this one
                 overwrite=overwrite or number > 1,
                 notify=note,

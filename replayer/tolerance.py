@@ -112,18 +112,23 @@ def units_apart(ours: np.ndarray, theirs: np.ndarray, unit: float) -> np.ndarray
     return units
 
 
+def require_sketches(trace: Trace) -> None:
+    """Raise TraceError unless the trace has sketches."""
+    if not trace.has_sketches:
+        raise TraceError(
+            f"{trace.path}: has no sketches, so it compares by bits alone",
+            hint="record with --set record.sketch=true",
+        )
+
+
 def compare_sketches(recorded: Trace, replayed: Trace) -> Tolerance:
     """Compare every cell that has a sketch in both runs, on rank 0.
 
     Only what both runs computed from the same tokens is compared: after another token was drawn, nothing.
     Raises TraceError where either trace has no sketches.
     """
-    for trace in (recorded, replayed):
-        if not trace.has_sketches:
-            raise TraceError(
-                f"{trace.path}: has no sketches, so it compares by bits alone",
-                hint="record with --set record.sketch=true",
-            )
+    require_sketches(recorded)
+    require_sketches(replayed)
     dtype = max((_dtype(trace) for trace in (recorded, replayed)), key=UNITS.__getitem__)
     ids = request_ids(recorded, replayed)
     runs = run_of(recorded, ids), run_of(replayed, ids)
