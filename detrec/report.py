@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec import report_cause, report_tolerance
+from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
@@ -54,8 +54,9 @@ def to_json(
     """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null where not known.
 
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
-    `repeats` says how many of its replays diverged. With a `tolerance` there is that; `by` "sketch" it
-    decides the verdict.
+    `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
+    own ranks first differ in what all of them should have, and which ops could not be compared. With a
+    `tolerance` there is that; `by` "sketch" it decides the verdict.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -77,6 +78,8 @@ def to_json(
     }
     if tolerance is not None:
         data["tolerance"] = report_tolerance.to_json(tolerance)
+    if comparison.ranks > 1:
+        data["ranks"] = report_ranks.to_json(comparison)
     return data if hunt is None else data | {"repeats": _hunt_json(hunt)}
 
 
@@ -111,7 +114,8 @@ def _verdict(comparison: Comparison) -> str:
         return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
-    return f"diverged: first at {_place(first)}{f', rank {first.rank}' if comparison.ranks > 1 else ''}"
+    where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
+    return f"diverged: first at {_place(first)}{f', {where}' if comparison.ranks > 1 else ''}"
 
 
 def _place(first: Divergence) -> str:
@@ -155,6 +159,7 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
     ]
     yield from _labelled("manifest", changes, len(changes))
     yield from _schedule(comparison)
+    yield from report_ranks.lines(comparison)
     yield (
         "cells",
         f"{counts.compared:,} compared: {counts.equal:,} equal, {counts.born:,} born, "

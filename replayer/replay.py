@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,9 +94,10 @@ def replay(
     ops = [name for name in engine.op_names if name in known]
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        recording = run_recorded(
-            engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
-        )
+        with closing(engine):
+            recording = run_recorded(
+                engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
+            )
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
         tolerance = (

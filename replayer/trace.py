@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from detrec.engines.base import Request
+from detrec.engines.base import OpKind, Request
 
 
 class Samples(Protocol):
@@ -42,6 +42,8 @@ class Trace(Protocol):
     def ops(self) -> tuple[str, ...]: ...
     @property
     def ranks(self) -> int: ...
+    @property
+    def kinds(self) -> tuple[OpKind, ...]: ...
     @property
     def requests(self) -> tuple[Request, ...]: ...
     @property

@@ -33,6 +33,7 @@ class Steps:
         kernels: Any,
         *rest: Any,
         sketches: np.ndarray | None = None,
+        **padding: int,
     ) -> None:
         self.given.append((step, tokens, np.array(fingerprints), kernels, *rest))
         self.sketches.append(sketches)
