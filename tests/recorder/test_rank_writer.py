@@ -245,7 +245,7 @@ for line in sys.stdin:
 """
 
 
-def wait_for(path: Path, steps: int, seconds: float = 5) -> None:
+def wait_for(path: Path, steps: int, seconds: float = 2) -> None:
     """Until so many steps are committed, if they ever are."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -266,7 +266,7 @@ def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_
     ) as nursery:
         assert nursery.stdin is not None
         assert nursery.stdout is not None
-        for trial in range(18):
+        for trial in range(12):
             shutil.rmtree(path, ignore_errors=True)
             victim = trial % 3
             # rank 0 need not wait for a rank that is dead
