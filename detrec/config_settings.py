@@ -69,10 +69,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordConfig:
-    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op."""
+    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op.
+
+    `sketch`: beside each fingerprint four float32 numbers, by which runs of other engines, dtypes or devices
+    compare within tolerance.
+    """
 
     output: str = "run.zarr"
     level: str = field(default="op", metadata={"choices": ("layer", "op")})
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

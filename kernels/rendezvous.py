@@ -42,6 +42,7 @@ class Rendezvous:
         self._reasons = body[: MAX_RANKS * _REASON_BYTES].reshape(MAX_RANKS, _REASON_BYTES)
         self._halves = body[MAX_RANKS * _REASON_BYTES :].reshape(MAX_RANKS, 2, _HALF)
         self._round = 0
+        self._closed = False
         self._nap = _LEAST_NAP
 
     @staticmethod
@@ -173,7 +174,10 @@ class Rendezvous:
         """Leave. Whoever waits for this rank afterwards is told so."""
         if self._lines[self.rank, _STATE] == _HERE:
             self._lines[self.rank, _STATE] = _LEFT
-        shared_memory.let_go(self._name)
+        # once, and by one of them: what is made next may get this name
+        if self.rank == 0 and not self._closed:
+            self._closed = True
+            shared_memory.let_go(self._name)
 
     def _reason(self, rank: int) -> str:
         length = int(self._lines[rank, _REASON])

@@ -36,6 +36,7 @@ class TraceProbe:
     ) -> None:
         from detrec.kernels.cpu import fingerprint as kernel
 
+        self._sketcher = _Sketcher(len(ops)) if writer.sketch_parts else None
         self._fingerprint = fingerprint or kernel.fingerprint
         self._share_fingerprint = kernel.share_fingerprint
         self._writer = writer
@@ -70,11 +71,15 @@ class TraceProbe:
         self._sampled = np.zeros(len(self._sample_rows), np.uint64)
         self._kernels = [""] * len(self._ops)
         self._seen = None
+        if self._sketcher:
+            self._sketcher.begin(step.rows)
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time."""
         index, samples, share = self._ops[name]
         self._kernels[index] = kernel
+        if self._sketcher:
+            self._sketcher.add(output, index, self._sample_rows if samples else None)
         run = self._runs[index]
         if output is self._seen and self._seen_by == (samples, share):
             run[:] = self._last_run
@@ -97,11 +102,39 @@ class TraceProbe:
         self._seen = None
         seconds = time.perf_counter() - self._started
         self._writer.step(
-            self._step, self._tokens, self._prints.T, tuple(self._kernels), samples, events, seconds
+            self._step,
+            self._tokens,
+            self._prints.T,
+            tuple(self._kernels),
+            samples,
+            events,
+            seconds,
+            sketches=self._sketcher.sketches if self._sketcher else None,
         )
 
     def finish(self) -> None:
         """Every step that is over has been handed to the writer."""
+
+
+class _Sketcher:
+    """Sketches of one step: `sketches` is float32 [rows, ops, PARTS], NaN where there is none."""
+
+    def __init__(self, ops: int) -> None:
+        from detrec.kernels.cpu import sketch as kernel
+
+        self._sketch, self._shape = kernel.sketch, (ops, kernel.PARTS)
+        self.begin(0)
+
+    def begin(self, rows: int) -> None:
+        """A step of `rows` rows begins."""
+        self.sketches = np.full((rows, *self._shape), np.nan, np.float32)
+
+    def add(self, output: np.ndarray, op: int, rows: np.ndarray | None) -> None:
+        """Sketch `output`, whose rows are those of the step or its `rows`; what is no float has no sketch."""
+        if output.dtype not in (np.float32, np.uint16):
+            return
+        out = self._sketch(output, np.empty((len(output), self._shape[1]), np.float32))
+        self.sketches[slice(None) if rows is None else rows, op] = out
 
 
 def _words(records: np.ndarray) -> np.ndarray:

@@ -29,6 +29,9 @@ class RankWriter:
     recorded, or the medium fails, ValueError for steps that do not fit.
     """
 
+    sketch_parts = 0
+    """Sketches are rank 0's."""
+
     def __init__(
         self, path: str | Path, rank: int, *, uuid: str, flush_steps: int = 32, flush_seconds: float = 0.1
     ) -> None:
@@ -61,6 +64,7 @@ class RankWriter:
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
     ) -> None:
         """Add a step's fingerprints, uint64 [rows, ops], which are copied; rank 0 records the rest."""
         expected = self._progress.steps + len(self._pending)

@@ -69,11 +69,12 @@ class TraceReader:
         self.n_steps = self.counts["steps"]
         self.n_rows = self.counts["rows"]
         self.n_samples = self.counts["samples"]
-        self._specs = growing_arrays(len(self.ops), self.ranks)
+        self._sketch_parts: int = root.get("sketch_parts", 0)
+        self._specs = growing_arrays(len(self.ops), self.ranks, self._sketch_parts)
         self._chunks = CheckedChunks(self._store, root, self._specs.values())
         self.fingerprint_chunk_rows = self._specs["fingerprints/0"].chunk
         self._columns: dict[str, np.ndarray] = {}
-        self._latest: dict[int, tuple[int, np.ndarray]] = {}
+        self._latest: dict[str, tuple[int, np.ndarray]] = {}
 
     def require_complete(self) -> None:
         """Raise TraceIncomplete unless the trace was closed in good order."""
@@ -181,18 +182,22 @@ class TraceReader:
 
     def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
         """Fingerprints of rows [start, stop), uint64 [stop - start, ops]; 0 where none was recorded."""
-        if not (0 <= start <= stop <= self.n_rows and 0 <= rank < self.ranks):
-            raise ValueError(
-                f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
-            )
-        size = self.fingerprint_chunk_rows
-        parts = [
-            self._fingerprint_chunk(rank, chunk)[max(start - chunk * size, 0) : stop - chunk * size]
-            for chunk in range(start // size, -(-stop // size) if stop > start else start // size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
+        return self._rows_of(f"fingerprints/{rank}", start, stop, rank)
+
+    @property
+    def has_sketches(self) -> bool:
+        """Were sketches kept?"""
+        return self._sketch_parts > 0
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Rank 0's sketches of rows [start, stop), float32 [stop - start, ops, parts]; NaN where none is.
+
+        Raises ValueError for a trace that has none at all.
+        """
+        if not self.has_sketches:
+            raise ValueError(f"{self.path} has no sketches")
+        flat = self._rows_of("sketches/0", start, stop, 0)
+        return flat.reshape(len(flat), len(self.ops), self._sketch_parts)
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
         """The digest of a chunk of fingerprints: equal digests, equal rows. None for one that is not full.
@@ -205,11 +210,28 @@ class TraceReader:
         self._chunks.present(spec.key(chunk), spec.chunk * spec.row_bytes)
         return self._chunks.digests[spec.key(chunk)]
 
-    def _fingerprint_chunk(self, rank: int, chunk: int) -> np.ndarray:
-        if self._latest.get(rank, (-1, None))[0] != chunk:
-            spec = self._specs[f"fingerprints/{rank}"]
-            self._latest[rank] = chunk, self._chunks.chunk(spec, chunk, self.n_rows)
-        return self._latest[rank][1]
+    def _rows_of(self, path: str, start: int, stop: int, rank: int) -> np.ndarray:
+        """Rows [start, stop) of an array that has a row for each row of the trace."""
+        if not (0 <= start <= stop <= self.n_rows and 0 <= rank < self.ranks):
+            raise ValueError(
+                f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
+            )
+        spec = self._specs[path]
+        parts = [
+            self._latest_chunk(path, chunk)[max(start - chunk * spec.chunk, 0) : stop - chunk * spec.chunk]
+            for chunk in range(
+                start // spec.chunk, spec.chunks(stop) if stop > start else start // spec.chunk
+            )
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(spec.shape(0), spec.dtype)
+
+    def _latest_chunk(self, path: str, chunk: int) -> np.ndarray:
+        """A chunk of an array; the latest one of each array stays in memory."""
+        if self._latest.get(path, (-1, None))[0] != chunk:
+            self._latest[path] = chunk, self._chunks.chunk(self._specs[path], chunk, self.n_rows)
+        return self._latest[path][1]
 
     @cached_property
     def _request_ids(self) -> list[str]:

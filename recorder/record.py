@@ -82,6 +82,7 @@ def run_recorded(
         ops=names,
         ranks=engine.rank.size,
         kinds=engine.rank.kinds(names),
+        sketch_parts=_sketch_parts(config),
         overwrite=overwrite,
     )
     with writer, _ending_ranks(engine), _probe(writer, names, engine) as probe:
@@ -104,6 +105,14 @@ def _text(engine: Engine, tokens: list[int]) -> str:
         return engine.decode(tokens)
     except ModelError:
         return " ".join(map(str, tokens))
+
+
+def _sketch_parts(config: ServeConfig) -> int:
+    if not config.record.sketch:
+        return 0
+    from detrec.kernels.cpu.sketch import PARTS
+
+    return PARTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,8 +171,8 @@ def fingerprint_chunk_rows(ops: int) -> int:
     return rows
 
 
-def growing_arrays(ops: int, ranks: int) -> dict[str, ArraySpec]:
-    """Every array that grows with the run, by path."""
+def growing_arrays(ops: int, ranks: int, sketch_parts: int = 0) -> dict[str, ArraySpec]:
+    """Every array that grows with the run, by path; with `sketch_parts`, the sketches' too."""
     specs = [
         ArraySpec(f"{group}/{name}", dtype, (group.removesuffix("s"),), chunk, group)
         for group, (chunk, columns) in _GROUPS.items()
@@ -182,6 +182,11 @@ def growing_arrays(ops: int, ranks: int) -> dict[str, ArraySpec]:
     for rank in range(ranks):
         path = f"fingerprints/{rank}"
         specs.append(ArraySpec(path, "uint64", ("row", "op"), rows, "rows", ops, compressed=False, rank=rank))
+    if sketch_parts:
+        width = ops * sketch_parts
+        specs.append(
+            ArraySpec("sketches/0", "float32", ("row", "op_part"), rows, "rows", width, compressed=False)
+        )
     dims = ("configuration", "op")
     specs.append(ArraySpec("kernels/configurations", "int32", dims, 16, "configurations", ops))
     return {spec.path: spec for spec in specs}

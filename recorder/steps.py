@@ -28,11 +28,15 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step as it was run; `fingerprints` is uint64 [rows, ops]."""
+    """One step as it was run; `fingerprints` is uint64 [rows, ops].
+
+    `sketches`, where they are kept, is float32 [rows, ops * parts], else [0, 0].
+    """
 
     step: Step
     tokens: np.ndarray
     fingerprints: np.ndarray
+    sketches: np.ndarray
     kernels: tuple[str, ...]
     samples: tuple[Sample, ...]
     finished: tuple[Event, ...]
@@ -43,6 +47,11 @@ class Record:
 
 class StepWriter(Protocol):
     """Takes the steps of one rank: rank 0's TraceWriter, or another rank's RankWriter."""
+
+    @property
+    def sketch_parts(self) -> int:
+        """Numbers of a sketch; 0 where none are kept."""
+        ...
 
     def step(
         self,
@@ -55,8 +64,9 @@ class StepWriter(Protocol):
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
     ) -> None:
-        """Add a step; `fingerprints` is uint64 [rows, ops]."""
+        """Add a step; `fingerprints` is uint64 [rows, ops], `sketches` float32 [rows, ops, sketch_parts]."""
         ...
 
 
@@ -100,6 +110,8 @@ def arrays_of(
     }
     arrays |= _rows(records, arrays)
     arrays["fingerprints/0"] = np.concatenate([record.fingerprints for record in records])
+    if records[0].sketches.shape[1]:
+        arrays["sketches/0"] = np.concatenate([record.sketches for record in records])
     fresh = list(codes.configurations)[counts["configurations"] :]
     width = specs["kernels/configurations"].width
     coded = [[codes.kernels[name] for name in kernels] for kernels in fresh]

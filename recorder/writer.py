@@ -30,6 +30,8 @@ from detrec.recorder.schema import (
 from detrec.recorder.steps import Codes, Record, arrays_of
 from detrec.recorder.store import open_store
 
+_NO_SKETCHES = np.empty((0, 0), np.float32)
+
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
 
@@ -60,6 +62,7 @@ class TraceWriter:
         ops: Sequence[str],
         ranks: int = 1,
         kinds: Sequence[OpKind] | None = None,
+        sketch_parts: int = 0,
         overwrite: bool = False,
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
@@ -75,11 +78,14 @@ class TraceWriter:
         self.uuid = str(uuid4())
         self._identity = {"format_version": FORMAT_VERSION, "uuid": self.uuid}
         self._content = {"manifest": manifest, "ops": list(ops), "ranks": ranks}
+        self.sketch_parts = sketch_parts
+        if sketch_parts:
+            self._content["sketch_parts"] = sketch_parts
         if ranks > 1:
             self._content |= kinds_to_attributes(ops, kinds or [OpKind.REPLICATED] * len(ops))
         self._others = OtherRanks(self._store, ranks)
         self._codes = Codes(request.id for request in requests)
-        self._specs = growing_arrays(len(ops), ranks)
+        self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._pending: list[Record] = []
         # since the latest commit
@@ -87,6 +93,8 @@ class TraceWriter:
         self._max_pending_rows = self._specs["fingerprints/0"].chunk
         self.status = "recording"
         files = _fixed_files(requests)
+        if sketch_parts:
+            files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
         own = [spec for spec in self._specs.values() if spec.rank == 0]
         self._columns = Columns(own, self._store)
@@ -121,13 +129,19 @@ class TraceWriter:
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
     ) -> None:
         """Add a step: `tokens` one a row, `fingerprints` uint64 [rows, ops] of rank 0, `kernels` one an op.
 
+        `sketches`, with `sketch_parts`: float32 [rows, ops, sketch_parts] of rank 0, NaN where there is none.
         Arrays are copied. `seconds` is wall time.
         """
         self._refuse_misfits(step, tokens, fingerprints, kernels, samples, finished)
+        expected = (len(tokens), len(self._ops), self.sketch_parts)
+        if self.sketch_parts and (sketches is None or sketches.shape != expected):
+            raise ValueError(f"step {step.index}: expected sketches of shape {expected}")
         prints = np.array(fingerprints, np.uint64, order="C")
+        parts = np.array(sketches, np.float32).reshape(len(tokens), -1) if self.sketch_parts else _NO_SKETCHES
         tokens = np.array(tokens, np.int32)
         # one append: Ctrl-C leaves a step in or out, never half
         self._pending.append(
@@ -135,6 +149,7 @@ class TraceWriter:
                 step,
                 tokens,
                 prints,
+                parts,
                 tuple(kernels),
                 tuple(samples),
                 tuple(finished),

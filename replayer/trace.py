@@ -73,6 +73,13 @@ class Trace(Protocol):
         """uint64 [stop - start, ops]; 0 is not recorded."""
         ...
 
+    @property
+    def has_sketches(self) -> bool: ...
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
+        ...
+
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
         """The digest of one stored chunk, or None where it has none."""
         ...

@@ -194,12 +194,13 @@ def reference(x: np.ndarray, dtype: str) -> np.ndarray:
     data = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), x.shape[1] * x.itemsize)
     words = np.pad(data, ((0, 0), (0, -data.shape[1] % 8))).view("<u8")
     steps = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * GAMMA
-    mark = _mixed(np.array([(DTYPE_CODES[dtype] << 32) + x.shape[1]], np.uint64))
-    total = _mixed((words ^ mark) + steps).sum(axis=1, dtype=np.uint64)
+    mark = mixed(np.array([(DTYPE_CODES[dtype] << 32) + x.shape[1]], np.uint64))
+    total = mixed((words ^ mark) + steps).sum(axis=1, dtype=np.uint64)
     return np.where(total == ZERO, STANDS_FOR_ZERO, total)
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 on every element of uint64 x."""
     x = (x ^ (x >> S30)) * MIX1
     x = (x ^ (x >> S27)) * MIX2
     return x ^ (x >> S31)

@@ -181,3 +181,13 @@ def test_a_closed_meeting_place_keeps_no_file_open():
     before = len(os.listdir("/proc/self/fd"))
     in_ranks(3, lambda meeting: meeting.block(1000) is None)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_leaves_late_does_not_take_the_next_meeting_place_away():
+    meetings = []
+    in_ranks(2, meetings.append)
+    # it gets the descriptor that the first one has given back, and so its name
+    name = Rendezvous.create(1)
+    for meeting in meetings:
+        meeting.close()
+    Rendezvous.join(name, 0, 1, 5.0).close()

@@ -108,12 +108,15 @@ def open_writer(path: str | Path, **options: Any) -> TraceWriter:
     return TraceWriter(path, manifest=MANIFEST, requests=REQUESTS, ops=OPS, kinds=KINDS, **options)
 
 
-def write_step(writer: StepWriter, played: Played, rank: int = 0) -> None:
+def write_step(
+    writer: StepWriter, played: Played, rank: int = 0, *, sketches: np.ndarray | None = None
+) -> None:
     """Play one step into `writer`."""
     prints = played.fingerprints[rank]
     writer.step(
         *(played.step, played.tokens, prints, played.kernels, played.samples, played.finished),
         *(played.seconds, played.padded_rows, played.graph_bucket),
+        sketches=sketches,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
+from detrec.kernels.cpu.sketch import PARTS
 from detrec.kernels.share import Share, Span, summed
 from detrec.recorder.probe import TraceProbe
 from tests.bits import assert_same_bits
@@ -19,13 +20,23 @@ TOKENS = [1, 2, 3]
 class Steps:
     """Stands for a TraceWriter: keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, sketch_parts: int = 0) -> None:
+        self.sketch_parts = sketch_parts
         self.given: list[tuple[Any, ...]] = []
+        self.sketches: list[np.ndarray | None] = []
 
     def step(
-        self, step: Step, tokens: Any, fingerprints: Any, kernels: Any, *rest: Any, **padding: int
+        self,
+        step: Step,
+        tokens: Any,
+        fingerprints: Any,
+        kernels: Any,
+        *rest: Any,
+        sketches: np.ndarray | None = None,
+        **padding: int,
     ) -> None:
         self.given.append((step, tokens, np.array(fingerprints), kernels, *rest))
+        self.sketches.append(sketches)
 
 
 class Sums:
@@ -160,3 +171,28 @@ def test_ranks_that_share_a_row_record_it_in_sum() -> None:
     whole, left, right = given
     assert_same_bits(summed(np.stack([left[:, 2], right[:, 2]], axis=1)), whole[:, 2].copy())
     assert (left[:, 1] != left[:, 2]).all()
+
+
+def test_floats_are_sketched_where_they_were_computed() -> None:
+    writer = Steps(PARTS)
+    probe = TraceProbe(writer, OPS)
+    probe.step(STEP, TOKENS)
+    probe.op("embedding", rows(3, 4, 5), 0, "e")
+    probe.op("logits", rows(6, 7), 0, "l")
+    probe.op("sampled", np.zeros((2, 1), np.int64), 0, "s")
+    probe.sampled((), ())
+    (sketches,) = writer.sketches
+    assert sketches is not None
+    assert sketches.shape == (3, len(OPS), PARTS)
+    assert_same_bits(sketches[:, 0, 0], np.array([3, 4, 5], np.float32))
+    assert_same_bits(sketches[1:, 3, 0], np.array([6, 7], np.float32))
+    # what does not sample, was not computed or is no float has none
+    assert np.isnan(sketches[0, 3]).all()
+    assert np.isnan(sketches[:, [1, 2, 4, 5]]).all()
+
+
+def test_nothing_is_sketched_where_nobody_keeps_it() -> None:
+    probe, writer, _ = probe_of()
+    probe.step(STEP, TOKENS)
+    probe.sampled((), ())
+    assert writer.sketches == [None]
