@@ -120,7 +120,8 @@ def _chain(
     """The sum over one leaf of half of a tile; the stage that comes next, and its phase."""
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
     total = gl.zeros([HALF, COLS], gl.float32, layout)
-    before = stage
+    # not `stage`: what begins as the value of another name is not carried through the loop
+    before = 0
     for start in range(0, depth, DEPTH):
         mbarrier.wait(full.index(stage), phase)
         x = xs.index(stage * 2 + half).reshape([HALF, DEPTH])
