@@ -199,6 +199,52 @@ def diff(
 
 
 @app.command()
+def report(
+    run: Trace,
+    other: Annotated[
+        str | None, typer.Argument(help="The trace to hold against it.", metavar="[OTHER]")
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="Where to; .html, .md, .svg or .json says what.", metavar="FILE"),
+    ] = "report.html",
+    at: Annotated[
+        str, typer.Option(help="What to tell of: 'r3:45 14.attn', 'step 12'.", metavar="PLACE")
+    ] = "",
+    tensors: Annotated[
+        str | None, typer.Option(help="The folder that replay --keep-tensors filled.", metavar="DIR")
+    ] = None,
+    cause: Annotated[
+        str | None, typer.Option(help="A file with what replay --json printed: its cause.", metavar="FILE")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is already there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what happened in a file for a bug report or CI: exit 0 identical, 1 diverged."""
+    from detrec.progress import progress_bar
+    from detrec.story.tell import exit_code, tell
+
+    with progress_bar() as progress:
+        found = tell(
+            run,
+            other,
+            None if as_json else output,
+            at=at,
+            tensors=tensors,
+            cause=cause,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        show(found)
+    else:
+        say(f"{output}: {found['headline']}")
+    raise typer.Exit(exit_code(found))
+
+
+@app.command()
 def info(run: Trace, as_json: Json = False) -> None:
     """Say what a trace holds."""
     from detrec import summary

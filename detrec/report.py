@@ -64,10 +64,13 @@ def to_json(
     if flip and not math.isfinite(flip["margin"]):
         # a row with one token above -inf has no second: JSON has no infinity
         flip["margin"] = None
+    kernels = comparison.kernels
     data = {
         "verdict": verdict(comparison, tolerance if by == "sketch" else None),
         "first": first,
         "counts": asdict(comparison.counts),
+        "rows": asdict(comparison.rows),
+        "kernels": None if kernels is None else {"recorded": kernels[0], "replayed": kernels[1]},
         "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
         "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
@@ -99,11 +102,12 @@ def to_text(
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
     by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
-    heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else _verdict(comparison)
+    heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
     return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
 
-def _verdict(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
+    """The verdict in a line: "diverged: first at step 2, request r0, ..."."""
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
         size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
