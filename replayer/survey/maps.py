@@ -86,16 +86,16 @@ def _steps_that_draw(runs: Runs, first: int, stop: int) -> np.ndarray:
 
 
 def _mark_lost(runs: Runs, states: np.ndarray, due: np.ndarray, first: int, stop: int) -> None:
-    """Rows that only one run has, where both should."""
+    """Rows that only one run has, where both should; ops that sample where they sample."""
     assert runs.pairs is not None
     assert runs.replayed is not None
-    rows = due & ~runs.pairs.columns.samples
-    a, b = runs.recorded.step_rows[[first, stop]]
-    lost = runs.recorded.row_step[a:b][runs.lost[a:b]]
-    extra = runs.replayed.row_step[runs.extra]
-    steps = np.unique(np.concatenate([lost, extra[(extra >= first) & (extra < stop)]])) - first
-    at = np.ix_(steps, np.flatnonzero(rows))
-    states[at] = np.maximum(states[at], np.uint8(State.MISSING))
+    on_samples = runs.pairs.columns.samples
+    for side, rows in ((runs.recorded, np.flatnonzero(runs.lost)), (runs.replayed, runs.extra)):
+        steps = side.row_step[rows]
+        rows = rows[(steps >= first) & (steps < stop)]
+        for some, ops in ((rows, due & ~on_samples), (rows[side.draws_from[rows]], due & on_samples)):
+            at = np.ix_(np.unique(side.row_step[some]) - first, np.flatnonzero(ops))
+            states[at] = np.maximum(states[at], np.uint8(State.MISSING))
 
 
 def _mark_corrupt(runs: Runs, states: np.ndarray, first: int, stop: int) -> None:

@@ -160,7 +160,8 @@ def _differences(recorded: StepOf, replayed: StepOf, kernels: bool) -> tuple[str
     for name, differ in (
         ("events", recorded.before != replayed.before),
         ("finished", recorded.finished != replayed.finished),
-        ("padding", recorded.padded_rows != replayed.padded_rows),
+        # other slices are padded to another size: that goes without saying
+        ("padding", spans[0] == spans[1] and recorded.padded_rows != replayed.padded_rows),
         ("graph", recorded.graph_bucket != replayed.graph_bucket),
         ("kernels", kernels),
     ):

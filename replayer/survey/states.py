@@ -84,6 +84,7 @@ def _due(
         drawn[there] |= side.draws_from[of[there]]
     due: np.ndarray = pairs.mask[:, rank] & (~pairs.columns.samples | drawn[:, None])
     both = (rows >= 0) & (others >= 0)
+    due[(rows < 0) & (others < 0)] = False
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= lost[rows[alone]][:, None]
     return due, both

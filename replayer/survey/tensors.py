@@ -3,7 +3,7 @@ lie.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from detrec.replayer.arguments import bits
 from detrec.replayer.tensor_diff import ulp_distance
 
 _SIDES = ("recorded", "replayed")
+# float32, and bfloat16 by its bits
+_FLOATS = (np.float32, np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,9 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input ("x", "weight") or the "output" of the op, float32 or uint16 (bfloat16 bits), [rows,
-    columns] each.
+    """An input ("x", "weight") or the "output" of the op, [rows, columns] each.
 
+    float32, uint16 (bfloat16 bits) or integers; of records, one field ("output.token").
     `places[i]` is (request, position) of row i, empty where rows are not those of the batch. A side is None
     where it was not kept.
     """
@@ -66,7 +68,8 @@ class Tensor:
         a, b = self._both()
         part = slice(start, stop)
         left, right = a[row, part], b[row, part]
-        ulp, values = ulp_distance(left, right), (_values(left), _values(right))
+        values = _values(left), _values(right)
+        ulp = ulp_distance(left, right) if left.dtype in _FLOATS else np.zeros(len(left), np.int64)
         return tuple(
             Element(row, start + i, int(x), int(y), float(u), float(v), int(d), bool(x != y))
             for i, (x, y, u, v, d) in enumerate(zip(bits(left), bits(right), *values, ulp, strict=True))
@@ -115,7 +118,7 @@ def kept_tensors(folder: str | Path) -> Tensors:
             known["op"],
             (_step(sides.get("recorded")), _step(sides.get("replayed"))),
             tuple(sides.get(side, {}).get("kernel", "") for side in _SIDES),
-            tuple(_tensor(path, name, sides) for name in names),
+            tuple(tensor for name in names for tensor in _tensors(path, name, sides)),
             {side: facts.get("scalars", {}) for side, facts in sides.items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -133,20 +136,30 @@ def _step(facts: Mapping[str, Any] | None) -> int | None:
     return None if facts is None else int(facts["step"])
 
 
-def _tensor(path: Path, name: str, sides: Mapping[str, Mapping[str, Any]]) -> Tensor:
-    arrays: list[np.ndarray | None] = []
+def _tensors(path: Path, name: str, sides: Mapping[str, Mapping[str, Any]]) -> Iterator[Tensor]:
+    """One tensor, or of records one a field."""
+    kept = {
+        side: np.load(path / file, mmap_mode="r", allow_pickle=False)
+        for side in sides
+        if (file := f"{side}.{name}.npy") in sides[side]["files"]
+    }
     places: tuple[tuple[str, int], ...] = ()
-    for side in _SIDES:
-        file = f"{side}.{name}.npy"
-        if file not in sides.get(side, {}).get("files", {}):
-            arrays.append(None)
-            continue
-        array = np.load(path / file, mmap_mode="r", allow_pickle=False)
-        arrays.append(array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1))
+    for side, array in kept.items():
         rows = sides[side]["rows"]
         if not places and array.ndim and len(array) == len(rows):
             places = tuple((str(row["request"]), int(row["position"])) for row in rows)
-    return Tensor(name, arrays[0], arrays[1], places)
+    fields = next(iter(kept.values())).dtype.names
+    for field in fields or (None,):
+        ours, theirs = (_flat(kept.get(side), field) for side in _SIDES)
+        yield Tensor(name if field is None else f"{name}.{field}", ours, theirs, places)
+
+
+def _flat(array: np.ndarray | None, field: str | None) -> np.ndarray | None:
+    """[rows, columns], of records one field."""
+    if array is None:
+        return None
+    values = array if field is None or array.dtype.names is None else np.ascontiguousarray(array[field])
+    return values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
 
 
 def _values(array: np.ndarray) -> np.ndarray:
