@@ -205,5 +205,5 @@ class Engine(Protocol):
         ...
 
 
-SAMPLE_OPS = ("logits", "logits_penalised", "logprobs", "sampled")
+SAMPLE_OPS = ("logits", "logits_penalised", "logprobs", "sampled", "broadcast")
 """Ops outside layers that run only on the rows that sample; every other op runs on every row."""
