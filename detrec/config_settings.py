@@ -46,8 +46,8 @@ class RequestConfig:
 class EngineConfig:
     """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode.
 
-    `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs. A foreign engine has
-    only the first keys of FOREIGN here; whatever else its section says is in `arguments`, by its own names.
+    `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs. Of a foreign engine
+    only the keys of FOREIGN are here; whatever else its section says is in `arguments`, by its own names.
     """
 
     name: str = field(default="builtin", metadata={"choices": ("builtin", *FOREIGN)})

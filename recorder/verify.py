@@ -64,6 +64,7 @@ def examine(path: str | Path) -> Verification:
                 attempt(chunks.chunk, spec, rows // spec.chunk, rows)
             expected |= {key for key in present if _is_of(spec, key, rows // spec.chunk)}
         expected |= {key for key in present if key == TAIL or key.endswith(PARTIAL)}
+        expected |= {key for key in present if key.startswith("attached/")}
     problems += [f"{store.name}: {key}: is not part of the trace" for key in sorted(present - expected)]
     return Verification(root["status"], counts["steps"], counts["rows"], len(present) + 1, tuple(problems))
 

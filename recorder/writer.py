@@ -68,6 +68,7 @@ class TraceWriter:
         self.status = "recording"
         files = _fixed_files(requests)
         self._fixed = {key: digest(data) for key, data in files.items()}
+        self._attached: dict[str, bytes] = {}
         self._columns = Columns(self._specs.values(), self._store)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
@@ -129,6 +130,10 @@ class TraceWriter:
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
+
+    def attach(self, name: str, data: bytes) -> None:
+        """Keep `data` with the trace, under `name`, from its end on; `name` is one word."""
+        self._attached[f"attached/{name}"] = data
 
     def commit(self) -> None:
         """Write what is pending, and then that it is there."""
@@ -213,6 +218,9 @@ class TraceWriter:
             counts = self._put_pending()
             self._counts, self._pending, self._pending_rows = counts, [], 0
         self._columns.seal()
+        for key, data in self._attached.items():
+            self._store.write(key, data)
+            self._fixed[key] = digest(data)
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
 

@@ -1,1 +1,1 @@
-"""Recording FastDeploy: a plugin that tells a Probe what its model runner does, and what its config leaves open."""
+"""Recording FastDeploy: a plugin that tells a Probe what its model runner does, and what it leaves open."""

@@ -38,7 +38,7 @@ class HostCopies:
 
 
 class DeviceCopies:
-    """Copies to pinned memory by the stream of `device`, which must be the one that the engine computes in."""
+    """Copies to pinned memory by the stream of `device`, which must be the one that the engine works in."""
 
     def __init__(self, device: Device) -> None:
         self._stream = device.stream

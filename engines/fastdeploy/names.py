@@ -1,8 +1,8 @@
 """The ops of a FastDeploy model: which module gives which, in causal order.
 
 An op has the built-in engine's name where it means the same, so that traces of both compare. The residual
-stream is not what a decoder layer returns but what the next norm has added up: its second output. A layer that
-is not built of these modules is recorded by what it returns, `output` and `residual`.
+stream is not what a decoder layer returns but what the next norm has added up: its second output. A layer
+that is not built of these modules is recorded by what it returns, `output` and `residual`.
 """
 
 import re
@@ -33,7 +33,7 @@ OUTSIDE = ("logits", "sampled", "broadcast")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """`taps` give ops by forward hooks; `partials` are, by module path, what an all-reduce inside it is given.
+    """`taps` give ops by forward hooks; `partials`, by module path, name what an all-reduce in it is given.
 
     `ops` are all of them and those OUTSIDE, in causal order.
     """

@@ -1,7 +1,7 @@
 """What a FastDeploy worker runs in its slots, known on the host without asking the GPU.
 
-Pure. FastDeploy schedules no decode: a slot goes on by itself until it is stopped. So a step is what the tasks
-before it put into the slots, and how many tokens each slot runs now, which FastDeploy itself brings to the host.
+Pure. FastDeploy schedules no decode: a slot goes on by itself until it is stopped. So a step is what the
+tasks before it put into the slots, and how many tokens each slot runs now, which is on the host.
 """
 
 from collections.abc import Mapping
@@ -80,11 +80,11 @@ class Slots:
         if not goes_on and task.start:
             self._events.append(Event(EventKind.HIT, task.request, task.start))
         self._slots[task.slot] = _Slot(
-            task.request, task.start, task.known, task.blocks, tokens=task.outputs
+            task.request, task.start, task.known, task.blocks, tokens=len(task.outputs)
         )
 
     def run(self, index: int, lengths: np.ndarray, launched: int, order: Mapping[int, int]) -> Running | None:
-        """The step `index` in which row i of FastDeploy's batch runs `lengths[i]` tokens; None where none does.
+        """The step `index`: row i of FastDeploy's batch runs `lengths[i]` tokens; None where no row does.
 
         `launched`: how many rows the model is given. `order` says whose slot a row of the batch is, where it
         is not its own number (FD_PD_REORDER). Raises EngineError for a slot that no task filled.
@@ -133,4 +133,3 @@ class Slots:
         """How many tokens the request of this row of the batch has drawn."""
         slot = self._slots.get(order.get(row, row))
         return slot.tokens if slot else 0
-

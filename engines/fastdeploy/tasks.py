@@ -1,10 +1,10 @@
 """What FastDeploy's scheduler tells a worker, as plain data: to keep it, and to give it again.
 
-FastDeploy's own classes moved between versions, so a task is read by the attributes that its model runner reads,
-and made again by the classes that are installed.
+FastDeploy's own classes moved between versions, so a task is read by the attributes that its model runner
+reads, and made again by the classes that are installed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ KINDS = {"prefill", "decode", "preempted", "abort", "extend"}
 class Task:
     """One task. `kind` is FastDeploy's RequestType by its name.
 
-    A prefill computes tokens [start, stop) of `known`, of which the last `outputs` were generated before;
-    `blocks` is the request's whole block table.
+    A prefill computes tokens [start, stop) of `known`: the prompt, and `outputs`, which were generated before
+    the request was preempted. `blocks` is the request's whole block table.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Task:
     start: int = 0
     stop: int = 0
     known: int = 0
-    outputs: int = 0
+    outputs: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is empty is left out."""
@@ -38,7 +38,8 @@ class Task:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Task":
         """The task that `to_json` gave."""
-        return Task(**{**data, "blocks": tuple(data.get("blocks", ()))})
+        lists = {name: tuple(data.get(name, ())) for name in ("blocks", "outputs")}
+        return Task(**{**data, **lists})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def task_of(given: Any) -> Task:
     blocks = tuple(int(block) for block in getattr(given, "block_tables", None) or ())
     if kind != "prefill":
         return Task(kind, str(given.request_id), int(given.idx), blocks)
-    outputs = len(given.output_token_ids)
+    outputs = tuple(int(token) for token in given.output_token_ids)
     return Task(
         kind,
         str(given.request_id),
@@ -78,9 +79,23 @@ def task_of(given: Any) -> Task:
         blocks,
         start=int(given.prefill_start_index),
         stop=int(given.prefill_end_index),
-        known=len(given.prompt_token_ids) + outputs,
+        known=len(given.prompt_token_ids) + len(outputs),
         outputs=outputs,
     )
+
+
+def prepared_of(given: Any) -> dict[str, Any]:
+    """What of a request of FastDeploy's moves bits beside its tokens: sampling parameters and end tokens."""
+    values: dict[str, Any] = {"eos_token_ids": list(given.eos_token_ids or ())}
+    for name, value in vars(given.sampling_params).items():
+        if isinstance(value, bool | int | float | str) or (value and _is_numbers(value)):
+            values[name] = value
+    return values
+
+
+def _is_numbers(value: Any) -> bool:
+    """A list of numbers, or of lists of them, as stop sequences are."""
+    return isinstance(value, list) and all(isinstance(item, int) or _is_numbers(item) for item in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +125,15 @@ def installed_kit() -> Kit:
 
 
 class Maker:
-    """Makes recorded tasks again for `requests`, whose generated tokens were `taken`, by request id.
+    """Makes recorded tasks of `requests` again.
 
-    `prepared` gives, by request id, the request's sampling parameters by FastDeploy's own names, as it takes
-    them; `eos` is the model's list of end tokens, which FastDeploy asks of every request.
+    `prepared` gives, by request id, what `prepared_of` gave: what else FastDeploy asks of a request.
     """
 
     def __init__(
-        self,
-        kit: Kit,
-        requests: Iterable[Request],
-        taken: Mapping[str, Sequence[int]],
-        prepared: Mapping[str, Mapping[str, Any]],
-        eos: Sequence[int],
+        self, kit: Kit, requests: Iterable[Request], prepared: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        self._kit, self._taken, self._prepared, self._eos = kit, taken, prepared, list(eos)
+        self._kit, self._prepared = kit, prepared
         self._requests = {request.id: request for request in requests}
 
     def make(self, task: Task) -> Any:
@@ -136,7 +145,7 @@ class Maker:
             return kit.preempt(idx=task.slot, request_id=task.request)
         if task.kind == "abort":
             return kit.abort(idx=task.slot, request_id=task.request)
-        if task.kind != "prefill" or task.request not in self._requests:
+        if task.kind != "prefill" or task.request not in self._requests.keys() & self._prepared.keys():
             raise ReplayError(f"a task of the type {task.kind} for request {task.request} cannot be replayed")
         prompt = list(self._requests[task.request].prompt)
         made = kit.request.from_dict(
@@ -144,12 +153,11 @@ class Maker:
                 "request_id": task.request,
                 "prompt_token_ids": prompt,
                 "prompt_token_ids_len": len(prompt),
-                "eos_token_ids": self._eos,
                 **self._prepared[task.request],
             }
         )
         made.idx, made.task_type = task.slot, kit.task_types.PREFILL
         made.prefill_start_index, made.prefill_end_index = task.start, task.stop
         made.block_tables = list(task.blocks)
-        made.output_token_ids = list(self._taken.get(task.request, ())[: task.outputs])
+        made.output_token_ids = list(task.outputs)
         return made

@@ -160,7 +160,9 @@ class Watch:
             self._expect(now, starts)
             made = []
             requests = [part.request for part in now.step.slices if part.samples]
-            for request, row, position, count in zip(requests, now.drawing, now.positions, counts, strict=True):
+            for request, row, position, count in zip(
+                requests, now.drawing, now.positions, counts, strict=True
+            ):
                 finish = self._finish(request, bool(stopped[row]) and not blocked[row], count)
                 made.append(
                     Sample(
@@ -205,4 +207,3 @@ class Watch:
                     f"{int(starts[row])}, its tasks said {part.start}",
                     hint="report the version of FastDeploy that you use",
                 )
-
