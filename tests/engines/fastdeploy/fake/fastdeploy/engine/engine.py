@@ -61,6 +61,7 @@ class LLMEngine:
 
     def _runner(self):
         import paddle
+
         from fastdeploy.plugins.model_runner import load_model_runner_plugins
 
         try:

@@ -1,25 +1,12 @@
-"""A model runner with the methods, in the order, that FastDeploy's has; what its kernels do is done in numpy."""
+"""A model runner with the methods, in the order, of FastDeploy's; its kernels' work is done in numpy."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import paddle
+
 from fastdeploy.engine.request import RequestType
-from fastdeploy.worker.model import CausalLM
-from paddle import nn
-
-
-class Sampler(nn.Layer):
-    """Draws by the slot's seed."""
-
-    def forward(self, logits, metadata, p_done_idxs):
-        rows = logits.numpy().astype(np.float64)
-        drawn = []
-        for row, seed, heat in zip(rows, metadata.seed.numpy()[:, 0], metadata.temperature.numpy(), strict=False):
-            noise = np.random.default_rng(int(seed)).gumbel(size=row.shape) * heat
-            drawn.append(int(np.argmax(row + noise)))
-        tokens = paddle.to_tensor(np.array(drawn, np.int64).reshape(-1, 1))
-        return SimpleNamespace(sampled_token_ids=tokens, logits=logits)
+from tests.engines.fastdeploy.tiny import CausalLM, Sampler
 
 
 class GPUModelRunner:

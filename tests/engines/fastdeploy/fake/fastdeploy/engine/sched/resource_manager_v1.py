@@ -1,4 +1,4 @@
-"""A scheduler that emits tasks as FastDeploy's does: nothing for a plain decode, last in is first preempted."""
+"""A scheduler that emits tasks as FastDeploy's does: none for a plain decode, last in is first preempted."""
 
 import os
 from collections import deque

@@ -1,4 +1,6 @@
-"""A tiny decoder of Paddle layers with FastDeploy's module names and outputs."""
+"""A tiny decoder of Paddle layers with FastDeploy's module names and outputs, and a sampler."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -29,7 +31,10 @@ class Attention(nn.Layer):
         out = np.zeros((len(rows), HIDDEN), np.float32)
         for row, (slot, position) in enumerate(meta.places):
             table = meta.block_tables[slot]
-            at = [table[p // self.block_size] * self.block_size + p % self.block_size for p in range(position + 1)]
+            at = [
+                table[p // self.block_size] * self.block_size + p % self.block_size
+                for p in range(position + 1)
+            ]
             self.cache[at[-1]] = rows[row, HIDDEN:]
             keys, values = np.split(self.cache[at], 2, axis=1)
             weights = np.exp(keys @ rows[row, :HIDDEN] / 4)
@@ -98,3 +103,18 @@ class CausalLM(nn.Layer):
 
     def forward(self, inputs, meta):
         return self.qwen2(inputs["ids_remove_padding"], meta)
+
+
+class Sampler(nn.Layer):
+    """Draws by the slot's seed."""
+
+    def forward(self, logits, metadata, p_done_idxs):
+        rows = logits.numpy().astype(np.float64)
+        drawn = []
+        for row, seed, heat in zip(
+            rows, metadata.seed.numpy()[:, 0], metadata.temperature.numpy(), strict=False
+        ):
+            noise = np.random.default_rng(int(seed)).gumbel(size=row.shape) * heat
+            drawn.append(int(np.argmax(row + noise)))
+        tokens = paddle.to_tensor(np.array(drawn, np.int64).reshape(-1, 1))
+        return SimpleNamespace(sampled_token_ids=tokens, logits=logits)
