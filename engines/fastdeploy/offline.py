@@ -8,14 +8,18 @@ FastDeploy itself needs a GPU.
 import contextlib
 import difflib
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from detrec.config import DEFAULT_SEED, RequestConfig, SamplingParams, ServeConfig
 from detrec.engines.base import Request
+from detrec.engines.fastdeploy.holes import holes
+from detrec.engines.fastdeploy.support import setup_of_section
 from detrec.errors import ConfigError, EngineError
 
 _HINT = "install FastDeploy for your GPU as its installation guide says: https://paddlepaddle.github.io/FastDeploy"
@@ -55,6 +59,18 @@ def arguments_of(config: ServeConfig, known: Sequence[str]) -> dict[str, Any]:
             hint="set it to false, or leave it out",
         )
     return {key: value for key, value in _DEFAULTS.items() if key in known} | given
+
+
+def foreseen_holes(config: ServeConfig, environ: Mapping[str, str]) -> list[str]:
+    """Where a run of `config` will not be deterministic, as far as can be told before it is started."""
+    path = Path(config.model) / "config.json"
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        model = {}
+    variables = {**environ, **environment(config, environ)}
+    setup = setup_of_section({**_DEFAULTS, **config.engine.arguments}, model, variables)
+    return [str(hole) for hole in holes(setup)]
 
 
 def engine_arguments() -> Any:

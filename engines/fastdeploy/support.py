@@ -76,6 +76,28 @@ def setup_of(config: Any, environ: Mapping[str, str]) -> Setup:
     )
 
 
+def setup_of_section(
+    arguments: Mapping[str, Any], model: Mapping[str, Any], variables: Mapping[str, str]
+) -> Setup:
+    """The same, before anything runs: of FastDeploy's arguments and the model's config.json ({} if unknown).
+
+    What neither says has FastDeploy's default. `variables` are those that FastDeploy will be started with.
+    """
+    graphs = arguments.get("graph_optimization_config") or {}
+    quantised = {**(model.get("quantization_config") or {}), **(arguments.get("quantization") or {})}
+    itemsize = _ITEMSIZE.get(str(model.get("torch_dtype") or model.get("dtype") or "bfloat16"), 2)
+    return Setup(
+        tensor_parallel_size=int(arguments.get("tensor_parallel_size", 1)),
+        use_cudagraph=bool(graphs.get("use_cudagraph", True)),
+        qkv_bias=has_qkv_bias(model.get("architectures"), bool(model.get("attention_bias"))),
+        kv_cache=str(quantised.get("kv_cache_quant_type") or ""),
+        enable_prefix_caching=bool(arguments.get("enable_prefix_caching", True)),
+        max_num_batched_tokens=int(arguments.get("max_num_batched_tokens") or 0),
+        activation_bytes=int(model.get("hidden_size", 0)) * itemsize,
+        **from_environment(variables),
+    )
+
+
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """What FastDeploy reads from its environment, as fields of Setup."""
     return {

@@ -4,6 +4,8 @@ import threading
 import time
 import weakref
 
+import paddle
+
 from fastdeploy.engine.request import Request
 from fastdeploy.engine.sched.resource_manager_v1 import ResourceManagerV1
 
@@ -21,9 +23,12 @@ class Processor:
 
 
 class LLMEngine:
+    # requests to wait for before the first is scheduled
+    expected = 0
+
     def __init__(self, cfg):
         self.cfg, self.data_processor = cfg, Processor()
-        self.running, self.failure = True, None
+        self.received, self.failure = 0, None
         self.lock = threading.Lock()
         self.resources = ResourceManagerV1(cfg)
         self.stopping, self.ready = threading.Event(), threading.Event()
@@ -58,10 +63,9 @@ class LLMEngine:
         request = Request.from_dict(self.data_processor.process_request_dict(task, 0))
         with self.lock:
             self.resources.waiting.append(request)
+            self.received += 1
 
     def _runner(self):
-        import paddle
-
         from fastdeploy.plugins.model_runner import load_model_runner_plugins
 
         try:
@@ -86,7 +90,8 @@ class LLMEngine:
             self.ready.set()
         while not self.stopping.is_set():
             with self.lock:
-                tasks = self.resources.schedule()
+                ready = self.received >= self.expected
+                tasks = self.resources.schedule() if ready else []
                 if tasks:
                     runner.insert_tasks_v1(tasks, len(self.resources.slots))
                 runner.execute_model(tasks or None, len(self.resources.slots))
