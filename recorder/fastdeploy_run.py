@@ -1,5 +1,6 @@
 """`detrec record` and `replay` on FastDeploy: start it, wait, collect its workers' traces."""
 
+import hashlib
 import os
 import tempfile
 import time
@@ -13,7 +14,7 @@ from detrec.config import ServeConfig
 from detrec.engines.base import Request
 from detrec.engines.fastdeploy.offline import Offline, environment, started
 from detrec.engines.start import Progress
-from detrec.errors import ConfigError, DetrecError, EngineError
+from detrec.errors import ConfigError, DetrecError, EngineError, TraceError
 from detrec.recorder.fastdeploy import (
     VARIABLE,
     Header,
@@ -33,6 +34,7 @@ from detrec.recorder.record import Recording
 from detrec.recorder.writer import TraceWriter
 
 _LOOK = 0.05
+_DEAD = ("FastDeploy's workers died: their logs are in the folder log, workerlog.0 first",)
 _SILENT = (
     "FastDeploy runs its own model runner: it did not load detrec's plugin, and does not say why",
     "in its workers' environment `python -c 'from detrec.recorder.fastdeploy import model_runner; "
@@ -112,9 +114,7 @@ def _run(
         write_order(path, order)
         begin = time.perf_counter()
         with _engine(config, path) as offline:
-            headers = _active(path, offline.ranks)
-            for hole in headers[0].manifest["holes"] if headers[0].manifest else ():
-                notify(f"FastDeploy is not deterministic here: {hole}")
+            _warn(_active(path, offline)[0], notify)
             try:
                 requests = ask(offline, path)
                 begin = time.perf_counter()
@@ -132,46 +132,61 @@ def _run(
 
 @contextmanager
 def _engine(config: ServeConfig, order: Path) -> Iterator[Offline]:
-    """FastDeploy; where it does not start because a worker refused, its reason is the error."""
+    """FastDeploy, its workers told of `order`."""
     variables = environment(config, os.environ) | {VARIABLE: str(order)}
-    try:
-        with started(config, variables) as offline:
-            yield offline
-    except EngineError as error:
-        refused = header_of(order, 0)
-        if refused is not None and refused.status == "refused":
+    with started(config, variables) as offline:
+        yield offline
+
+
+def _active(order: Path, offline: Offline) -> list[Header]:
+    """Every worker's header. EngineError where the plugin is not in place: refused, or never loaded."""
+    found = [header_of(order, rank) for rank in range(offline.ranks)]
+    headers = [header for header in found if header is not None]
+    for header in headers:
+        if header.status == "refused":
             raise EngineError(
-                f"FastDeploy cannot be recorded as it is configured: {refused.reason}",
+                f"FastDeploy cannot be recorded as it is configured: {header.reason}",
                 hint="change the arguments under engine, or the model",
-            ) from error
-        raise
+            )
+    if len(headers) < offline.ranks:
+        raise EngineError(*_DEAD) if not offline.alive() else EngineError(_SILENT[0], hint=_SILENT[1])
+    return headers
 
 
-def _active(order: Path, ranks: int) -> list[Header]:
-    """Every worker's header. EngineError where the plugin is not in place."""
-    headers = [header_of(order, rank) for rank in range(ranks)]
-    if any(header is None for header in headers):
-        raise EngineError(_SILENT[0], hint=_SILENT[1])
-    return [header for header in headers if header is not None]
+def _warn(header: Header, notify: Callable[[str], None]) -> None:
+    manifest = header.manifest or {}
+    for hole in manifest.get("holes", ()):
+        notify(f"FastDeploy is not deterministic here: {hole}")
+    if manifest.get("layers") == "hidden":
+        notify("its graphs hide the layers: only logits and tokens are recorded")
 
 
 def _wait(order: Path, offline: Offline, requests: Sequence[Request], progress: Progress | None) -> None:
     """Until every worker has closed its trace. EngineError where one fails or dies."""
     expected = sum(request.sampling.max_tokens for request in requests)
+    due = time.monotonic()
     while True:
-        headers = _active(order, offline.ranks)
+        headers = _active(order, offline)
         for rank, header in enumerate(headers):
             if header.status == "failed":
                 raise EngineError(f"rank {rank} could not be recorded: {header.reason}")
         if all(header.status == "complete" for header in headers):
             return
         if not offline.alive():
-            raise EngineError(
-                "FastDeploy's workers died", hint="their logs are in the folder log, workerlog.0 first"
-            )
-        if progress:
-            progress("run", 0, expected)
+            raise EngineError(*_DEAD)
+        if progress and time.monotonic() >= due:
+            progress("run", _drawn(order), expected)
+            due = time.monotonic() + 1
         time.sleep(_LOOK)
+
+
+def _drawn(order: Path) -> int:
+    """How many tokens rank 0 has recorded so far."""
+    try:
+        return TraceReader(trace_of(order, 0)).n_samples
+    except TraceError:
+        # not begun
+        return 0
 
 
 def _collect(
@@ -212,9 +227,21 @@ def fastdeploy_manifest(config: ServeConfig, worker: dict[str, Any]) -> dict[str
     with_plugin = environment(config, {})
     return {
         "config": settings,
-        "engine": worker,
+        "engine": {**worker, "model_digest": _model_digest(Path(config.model))},
         "environment": environment_manifest({**os.environ, **with_plugin}),
     }
+
+
+def _model_digest(folder: Path) -> str:
+    """Of config.json and the names and sizes of all files, not of the weights: those may be a hundred GB."""
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        if file.name == "config.json":
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _said(error: BaseException) -> str:

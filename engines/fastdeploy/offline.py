@@ -112,10 +112,19 @@ class Offline:
         sampling = request.sampling
         if sampling.seed is None and self._deterministic:
             sampling = replace(sampling, seed=DEFAULT_SEED)
-        drawn = self._foreign(**self._parameters(request.id, sampling))
+        try:
+            drawn = self._foreign(**self._parameters(request.id, sampling))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"request {request.id}: sampling: FastDeploy says: {error}") from error
         longest = int(self._engine.cfg.model_config.max_model_len)
         tokens = tuple(request.prompt_token_ids or self._tokens(request, longest))
         most = min(sampling.max_tokens, longest - len(tokens))
+        if most < 1:
+            raise ConfigError(
+                f"request {request.id}: its prompt of {len(tokens)} tokens leaves no room in max_model_len "
+                f"{longest}",
+                hint="raise engine.max_model_len, or shorten the prompt",
+            )
         return Request(request.id, tokens, replace(sampling, seed=int(drawn.seed), max_tokens=most))
 
     def _tokens(self, request: RequestConfig, longest: int) -> list[int]:
@@ -140,12 +149,16 @@ class Offline:
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Give the engine all requests, in order."""
-        with quiet_stdout():
-            for request in requests:
-                task = {"request_id": request.id, "prompt_token_ids": list(request.prompt)}
-                self._engine.add_requests(
-                    task, self._foreign(**self._parameters(request.id, request.sampling))
-                )
+        for request in requests:
+            task = {"request_id": request.id, "prompt_token_ids": list(request.prompt)}
+            parameters = self._foreign(**self._parameters(request.id, request.sampling))
+            try:
+                with quiet_stdout():
+                    self._engine.add_requests(task, parameters)
+            except Exception as error:
+                raise EngineError(
+                    f"request {request.id}: FastDeploy refuses it: {type(error).__name__}: {error}"
+                ) from error
 
     def alive(self) -> bool:
         """Whether the workers are running, as far as can be told."""

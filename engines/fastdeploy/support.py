@@ -36,8 +36,13 @@ def read(config: Any, path: str, default: Any = None) -> Any:
 
 
 def uses_graphs(config: Any) -> bool:
-    """Whether steps are replayed as CUDA graphs, which run no Python."""
+    """Whether steps are replayed as CUDA graphs."""
     return bool(read(config, "graph_opt_config.use_cudagraph", False))
+
+
+def hides_layers(config: Any) -> bool:
+    """Whether steps run without the Python of the layers: as CUDA graphs, or as a compiled static graph."""
+    return uses_graphs(config) or int(read(config, "graph_opt_config.graph_opt_level", 0)) > 0
 
 
 def refusals(config: Any) -> list[str]:
@@ -122,6 +127,7 @@ def manifest_of(config: Any, environ: Mapping[str, str]) -> dict[str, Any]:
         "architectures": list(read(config, "model_config.architectures", ())),
         "num_blocks": int(read(config, "cache_config.total_block_num", 0)),
         "block_size": int(read(config, "cache_config.block_size", 0)),
+        "layers": "hidden" if hides_layers(config) else "seen",
         "setup": asdict(setup),
         "holes": [str(hole) for hole in holes(setup)],
     }

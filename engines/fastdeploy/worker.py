@@ -9,7 +9,7 @@ from detrec.engines.fastdeploy.copies import DeviceCopies, HostCopies
 from detrec.engines.fastdeploy.journal import Job, Journal
 from detrec.engines.fastdeploy.names import OUTSIDE, Names, names_of
 from detrec.engines.fastdeploy.rerun import force, rerun
-from detrec.engines.fastdeploy.support import manifest_of, refusals, uses_graphs
+from detrec.engines.fastdeploy.support import hides_layers, manifest_of, refusals
 from detrec.engines.fastdeploy.tasks import Batch, prepared_of, task_of
 from detrec.engines.fastdeploy.watch import Watch
 from detrec.engines.hooks import Hooks, Teller, modules_of
@@ -49,8 +49,8 @@ class Worker:
 
     def _attach(self, model: Any) -> None:
         self._names = names_of(modules_of(model), self._ranks)
-        if uses_graphs(self._runner.fd_config):
-            # a replayed graph runs no Python: its ops would be recorded at some steps and not at others
+        if hides_layers(self._runner.fd_config):
+            # a graph runs no Python: its ops would be recorded at some steps and not at others
             ops = tuple(op for op in self._names.ops if op in OUTSIDE)
             self._names = Names((), {}, ops)
         self.hooks = Hooks(model, self._names.taps, self._tell)

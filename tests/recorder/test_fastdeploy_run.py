@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import pytest
 
@@ -171,6 +172,35 @@ def test_what_the_worker_refuses_is_the_error(fake, tmp_path):
         record(config(speculative_config={"method": "mtp"}), str(tmp_path / "run.zarr"))
 
 
+def test_where_graphs_hide_the_layers_it_is_said(fake, tmp_path):
+    said = []
+    graphs = config(REQUESTS[1:2], graph_optimization_config={"use_cudagraph": True})
+    trace = TraceReader(record(graphs, str(tmp_path / "run.zarr"), notify=said.append).path)
+    assert (trace.status, trace.ops) == ("complete", ("logits", "sampled"))
+    assert said[-1] == "its graphs hide the layers: only logits and tokens are recorded"
+
+
+def test_a_worker_that_does_not_start(fake, tmp_path, monkeypatch):
+    """FastDeploy's LLM is there all the same, without a word."""
+    from fastdeploy.worker.gpu_model_runner import GPUModelRunner
+
+    def failing(self):
+        raise SystemExit
+
+    monkeypatch.setattr(GPUModelRunner, "profile_run", failing)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    with pytest.raises(EngineError, match="FastDeploy's workers died"):
+        record(config(), str(tmp_path / "run.zarr"))
+
+
+def test_a_prompt_that_leaves_no_room(fake, tmp_path):
+    request = {"id": "a", "prompt_token_ids": [5] * 64}
+    with pytest.raises(
+        ConfigError, match="request a: its prompt of 64 tokens leaves no room"
+    ):
+        record(config([request]), str(tmp_path / "run.zarr"))
+
+
 def test_a_worker_that_dies_leaves_what_it_recorded(fake, tmp_path, monkeypatch):
     from fastdeploy.worker.gpu_model_runner import GPUModelRunner
 
@@ -178,6 +208,9 @@ def test_a_worker_that_dies_leaves_what_it_recorded(fake, tmp_path, monkeypatch)
 
     def dying(self, *args):
         steps.append(len(steps))
+        if len(steps) == 3:
+            # longer than a recorder waits until it commits
+            time.sleep(0.25)
         if len(steps) == 4:
             raise SystemExit
         return settle(self, *args)
@@ -186,6 +219,9 @@ def test_a_worker_that_dies_leaves_what_it_recorded(fake, tmp_path, monkeypatch)
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     with pytest.raises(EngineError, match="workers died"):
         record(config(), str(tmp_path / "run.zarr"))
+    trace = TraceReader(tmp_path / "run.zarr")
+    assert (trace.status, trace.n_steps) == ("failed", 3)
+    assert trace.reason.startswith("EngineError: FastDeploy's workers died")
 
 
 def test_an_interruption_leaves_a_failed_trace(fake, tmp_path, monkeypatch):
