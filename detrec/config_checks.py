@@ -12,11 +12,10 @@ def check_together(config: ServeConfig, where: str) -> None:
     if engine.name in FOREIGN:
         _check_foreign(config, where)
         return
-    if engine.tensor_parallel_size != 1:
+    if engine.reduction == "tp_invariant" and not engine.deterministic:
         raise ConfigError(
-            f"{where}: engine.tensor_parallel_size: the built-in engine runs on one rank, "
-            f"got {engine.tensor_parallel_size}",
-            hint="set it to 1",
+            f"{where}: engine.reduction: tp_invariant needs deterministic: true, got false",
+            hint="leave out engine.reduction",
         )
     if (
         engine.deterministic

@@ -18,7 +18,7 @@ from detrec.engines.fastdeploy.journal import Job
 from detrec.engines.fastdeploy.plugin import recording
 from detrec.engines.fastdeploy.rerun import Recorded
 from detrec.engines.fastdeploy.tasks import Batch
-from detrec.errors import TraceError
+from detrec.errors import EngineError, TraceError
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.probe import TraceProbe
 from detrec.recorder.reader import TraceReader
@@ -48,6 +48,7 @@ class Order:
     level: str
     ops: tuple[str, ...] | None = None
     replay: str = ""
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,18 @@ class FileJournal:
 
     def open(self, ops: Sequence[str], device: "Device | None") -> "tuple[WaitingProbe, tuple[str, ...]]":
         """A trace of this worker's, and the Probe that fills it."""
+        from detrec.kernels.cpu.sketch import PARTS
+
         wanted = self._order.ops
         names = recorded_ops(ops, self._order.level) if wanted is None else [op for op in ops if op in wanted]
+        if self._order.sketch and device is not None:
+            raise EngineError("record.sketch: true is for activations on the CPU, FastDeploy's are on a GPU")
         writer = TraceWriter(
-            trace_of(self._path, self._rank), manifest=self._manifest, requests=self._requests, ops=names
+            trace_of(self._path, self._rank),
+            manifest=self._manifest,
+            requests=self._requests,
+            ops=names,
+            sketch_parts=PARTS if self._order.sketch else 0,
         )
         self._writer = writer
         if device is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from detrec.config import ServeConfig
 from detrec.engines.base import Request
+from detrec.engines.fastdeploy.names import kinds_of
 from detrec.engines.fastdeploy.offline import Offline, environment, started
 from detrec.engines.start import Progress
 from detrec.errors import ConfigError, DetrecError, EngineError, TraceError
@@ -63,7 +64,15 @@ def record_on_fastdeploy(
         offline.ask(requests)
         return requests
 
-    return _run(config, Order(config.record.level), ask, output, overwrite, notify, progress)
+    return _run(
+        config,
+        Order(config.record.level, sketch=config.record.sketch),
+        ask,
+        output,
+        overwrite,
+        notify,
+        progress,
+    )
 
 
 def replay_on_fastdeploy(
@@ -88,7 +97,7 @@ def replay_on_fastdeploy(
             offline.ask(recorded.requests)
             return recorded.requests
 
-        free = Order(config.record.level, ops=recorded.ops)
+        free = Order(config.record.level, ops=recorded.ops, sketch=config.record.sketch)
         return _run(config, free, ask, output, overwrite, notify, progress)
     if mode != "schedule":
         raise ConfigError(
@@ -96,7 +105,12 @@ def replay_on_fastdeploy(
             hint="--mode schedule forces both, --mode free nothing",
         )
     recorded_in(recorded)
-    order = Order(config.record.level, ops=recorded.ops, replay=str(Path(recorded.path).absolute()))
+    order = Order(
+        config.record.level,
+        ops=recorded.ops,
+        replay=str(Path(recorded.path).absolute()),
+        sketch=config.record.sketch,
+    )
     return _run(config, order, lambda offline, path: recorded.requests, output, overwrite, notify, progress)
 
 
@@ -203,6 +217,7 @@ def _collect(
             paths,
             output,
             fastdeploy_manifest(config, dict(header.manifest or {})),
+            kinds=kinds_of(TraceReader(paths[0]).ops, ranks),
             overwrite=overwrite,
             reason=reason,
             finishing=_with_tasks,

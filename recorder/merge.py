@@ -4,14 +4,15 @@ Ranks run the same steps; where they did not, that is what there is to say about
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from detrec.engines.base import Sample
+from detrec.engines.base import OpKind, Sample
 from detrec.errors import TraceError
+from detrec.recorder.rank_writer import RankWriter
 from detrec.recorder.reader import TraceReader
+from detrec.recorder.steps import StepWriter
 from detrec.recorder.writer import TraceWriter
 
 
@@ -20,15 +21,16 @@ def merge(
     output: str | Path,
     manifest: dict[str, Any],
     *,
+    kinds: Sequence[OpKind] | None = None,
     overwrite: bool = False,
     reason: str = "",
     finishing: Callable[[TraceWriter, TraceReader], None] = lambda writer, first: None,
 ) -> TraceReader:
     """One trace at `output` of the traces at `paths`, rank 0 first, with `manifest`; gives it, opened.
 
-    Steps that not all ranks have committed are left out. Samples and wall times are rank 0's. `reason`: the
-    run failed for it. `finishing` may add to the trace before it is closed. Raises TraceError where the
-    ranks ran different steps.
+    Steps that not all ranks have committed are left out. Samples, sketches and wall times are rank 0's.
+    `kinds` says of every op what the ranks hold of it. `reason`: the run failed for it. `finishing` may add
+    to the trace before it is closed. Raises TraceError where the ranks ran different steps.
     """
     ranks = [TraceReader(path) for path in paths]
     first = ranks[0]
@@ -46,16 +48,23 @@ def merge(
         requests=first.requests,
         ops=first.ops,
         ranks=len(ranks),
+        kinds=kinds,
+        sketch_parts=first.sketches(0, 0).shape[2] if first.has_sketches else 0,
         overwrite=overwrite,
     ) as writer:
-        _steps(ranks, writer, steps)
+        with ExitStack() as stack:
+            others = [
+                stack.enter_context(RankWriter(output, rank, uuid=writer.uuid))
+                for rank in range(1, len(ranks))
+            ]
+            _steps(ranks, [writer, *others], steps)
         finishing(writer, first)
         if reason:
             writer.fail(reason)
     return TraceReader(output)
 
 
-def _steps(ranks: Sequence[TraceReader], writer: TraceWriter, count: int) -> None:
+def _steps(ranks: Sequence[TraceReader], writers: Sequence[StepWriter], count: int) -> None:
     first = ranks[0]
     ends = [*first.column("steps/row_start").tolist(), first.n_rows]
     padded, buckets = (first.column(f"steps/{name}").tolist() for name in ("padded_rows", "graph_bucket"))
@@ -72,17 +81,19 @@ def _steps(ranks: Sequence[TraceReader], writer: TraceWriter, count: int) -> Non
                     hint="ranks that schedule differently cannot reduce together: report it to the engine",
                 )
         start, stop = ends[index], ends[index + 1]
-        writer.step(
-            step,
-            first.row_token[start:stop],
-            [np.asarray(trace.fingerprints(start, stop)) for trace in ranks],
-            first.kernels_of(index),
-            samples.get(index, ()),
-            first.finished(index),
-            float(first.step_seconds[index]),
-            padded_rows=padded[index],
-            graph_bucket=buckets[index],
-        )
+        for writer, trace in zip(writers, ranks, strict=True):
+            writer.step(
+                step,
+                first.row_token[start:stop],
+                trace.fingerprints(start, stop),
+                first.kernels_of(index),
+                samples.get(index, ()),
+                first.finished(index),
+                float(first.step_seconds[index]),
+                padded_rows=padded[index],
+                graph_bucket=buckets[index],
+                sketches=first.sketches(start, stop) if first.has_sketches else None,
+            )
 
 
 def _samples(trace: TraceReader) -> dict[int, list[Sample]]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from detrec.engines.base import OpKind
 from detrec.engines.hooks import Tap
 
 _LAYER = re.compile(r"^(?P<stack>(?:.+\.)?layers)\.(?P<layer>\d+)$")
@@ -26,6 +27,8 @@ _INSIDE = (
 )
 _NEEDED = ("input_layernorm", "post_attention_layernorm", "self_attn.o_proj")
 _REDUCED = {"o_proj": "o_partial", "down_proj": "down_partial", "embedding": "embedding_partial"}
+
+_OWN = {"qkv", "attn", "gate_up", "act", *_REDUCED.values()}
 
 OUTSIDE = ("logits", "sampled", "broadcast")
 """Ops that run outside the model's forward: CUDA graphs do not hide them."""
@@ -67,6 +70,16 @@ def names_of(paths: Iterable[str], ranks: int) -> Names:
         ops += [partials[tap.path], tap.op] if tap.path in partials else [tap.op]
     outside = [op for op in OUTSIDE if op != "broadcast" or ranks > 1]
     return Names(tuple(found), partials, (*ops, *outside))
+
+
+def kinds_of(ops: Iterable[str], ranks: int) -> tuple[OpKind, ...]:
+    """What `ranks` ranks hold of each op.
+
+    How FastDeploy lays a share out is its own business, so that one is treated as a summand is: compared rank
+    by rank where both runs have as many, and not at all where they have not.
+    """
+    own = _OWN if ranks > 1 else set()
+    return tuple(OpKind.PARTIAL if op.rpartition(".")[2] in own else OpKind.REPLICATED for op in ops)
 
 
 def _partial(op: str) -> str:

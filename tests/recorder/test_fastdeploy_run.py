@@ -195,9 +195,7 @@ def test_a_worker_that_does_not_start(fake, tmp_path, monkeypatch):
 
 def test_a_prompt_that_leaves_no_room(fake, tmp_path):
     request = {"id": "a", "prompt_token_ids": [5] * 64}
-    with pytest.raises(
-        ConfigError, match="request a: its prompt of 64 tokens leaves no room"
-    ):
+    with pytest.raises(ConfigError, match="request a: its prompt of 64 tokens leaves no room"):
         record(config([request]), str(tmp_path / "run.zarr"))
 
 
