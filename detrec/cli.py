@@ -284,7 +284,11 @@ def faults(as_json: Json = False) -> None:
 @app.command()
 def doctor(
     run: Annotated[
-        str | None, typer.Argument(help="A trace: can it be replayed here bit for bit?", metavar="[RUN]")
+        str | None,
+        typer.Argument(
+            help="A trace: can it be replayed here bit for bit? A serve.yaml: is it deterministic?",
+            metavar="[RUN]",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -110,6 +110,11 @@ class TraceReader:
             self._columns[path] = self._chunks.array(spec, self.counts[spec.count])
         return self._columns[path]
 
+    def attached(self, name: str) -> bytes | None:
+        """What the recorder kept under `name`; None where nothing was."""
+        key = f"attached/{name}"
+        return self._chunks.file(key) if key in self._chunks.digests else None
+
     @property
     def row_step(self) -> np.ndarray:
         """The step of each row."""
