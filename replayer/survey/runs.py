@@ -40,6 +40,9 @@ class Runs:
             self.ops, self.ranks = recorded.ops, recorded.ranks
             self.ids = tuple(request.id for request in recorded.requests)
             self.mask = recorded_columns(recorded, np.flatnonzero(recorded.draws_from)[:1])
+            if recorded.corrupt:
+                # it was looked for where nothing can be read: all may be due
+                self.mask[:] = True
         else:
             self.pairs = pairing(recorded, replayed)
             self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.n_lanes

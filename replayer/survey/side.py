@@ -31,6 +31,8 @@ class Side:
         self.fingerprint_chunk_rows = reader.fingerprint_chunk_rows
         self.corrupt: dict[tuple[int, int], str] = {}
         """By (rank, chunk) what is wrong with it."""
+        self._preempted: dict[int, np.ndarray] = {}
+        self._samples: Samples | None = None
         self._lock = threading.RLock()
         self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._room = max(_CACHE_BYTES // max(8 * len(self.ops) * self.fingerprint_chunk_rows, 1), 2)
@@ -68,7 +70,9 @@ class Side:
     def samples(self) -> Samples:
         """Every draw."""
         with self._lock:
-            return self.reader.samples()
+            if self._samples is None:
+                self._samples = self.reader.samples()
+            return self._samples
 
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op in a step."""
@@ -137,9 +141,11 @@ class Side:
 
     def preempted(self, request: int) -> np.ndarray:
         """The steps before which a request was preempted, ascending."""
-        kind, of = self.column("events/kind"), self.column("events/request")
-        wanted = (of == request) & (kind == EVENT_KINDS.index(EventKind.PREEMPTED))
-        return np.sort(self.column("events/step")[wanted])
+        if request not in self._preempted:
+            kind, of = self.column("events/kind"), self.column("events/request")
+            wanted = (of == request) & (kind == EVENT_KINDS.index(EventKind.PREEMPTED))
+            self._preempted[request] = np.sort(self.column("events/step")[wanted])
+        return self._preempted[request]
 
     def generation(self, request: int, step: Any) -> Any:
         """How often the request had been preempted when a step ran; an array for an array."""

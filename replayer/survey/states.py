@@ -87,6 +87,8 @@ def _due(
     due[(rows < 0) & (others < 0)] = False
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= lost[rows[alone]][:, None]
+    # where neither run has a row nothing was lost: a cached prefix, or beyond the end
+    due[(rows < 0) & (others < 0)] = False
     return due, both
 
 
@@ -130,7 +132,8 @@ def _read(
 def states_alone(
     side: Side, mask: np.ndarray, samples: np.ndarray, rows: np.ndarray, rank: int | None = None
 ) -> np.ndarray:
-    """Of one run alone, uint8 [rows, ops]: RECORDED where its columns are; nothing is read.
+    """Of one run alone, uint8 [rows, ops]: RECORDED where its columns are, CORRUPT where that is known to
+    be; nothing is read.
 
     `mask`: the columns it records at all, bool [ops, ranks]; `samples`: ops of rows that sample, bool [ops].
     """
@@ -139,4 +142,7 @@ def states_alone(
     drawn[there] = side.draws_from[rows[there]]
     columns = mask.any(axis=1) if rank is None else mask[:, rank]
     due = there[:, None] & columns & (~samples | drawn[:, None])
-    return np.where(due, np.uint8(State.RECORDED), np.uint8(State.ABSENT))
+    states = np.where(due, np.uint8(State.RECORDED), np.uint8(State.ABSENT))
+    for each in range(mask.shape[1]) if rank is None else (rank,):
+        states[side.is_corrupt(rows, each)[:, None] & due] = State.CORRUPT
+    return states
