@@ -36,9 +36,14 @@ class Acting(Moving):
     _cancel: threading.Event | None = None
     _scratch: tempfile.TemporaryDirectory[str] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Is an act under way?"""
+        return self._cancel is not None
+
     def _act(self, what: str, job: Callable[[Progress], Callable[[], None]]) -> None:
         """Run `job` in a thread; what it returns is done on the screen at its end."""
-        if self._cancel is not None:
+        if self.busy:
             self.say("one thing at a time: esc cancels what is running")
             return
         cancel = self._cancel = threading.Event()
@@ -53,11 +58,13 @@ class Acting(Moving):
             try:
                 ending = job(progress)
             except Cancelled:
-                self.post_message(Said(f"{what}: cancelled"))
+                pass
             except FAILURES as error:
-                hint = getattr(error, "hint", "")
-                self.post_message(Said(f"{what}: {error}" + (f" ({hint})" if hint else ""), bad=True))
-            self.post_message(Acted(None if cancel.is_set() else ending))
+                self.post_message(Said(f"{what}: {error}", bad=True))
+            if cancel.is_set():
+                ending = None
+                self.post_message(Said(f"{what}: cancelled"))
+            self.post_message(Acted(ending))
 
         self.say(f"{what}: starting, esc cancels", lasting=True)
         self.run_worker(work, thread=True, group="act")

@@ -124,9 +124,8 @@ def _alone(survey: Survey, palette: Palette) -> Text:
     (known,) = survey.conditions
     steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
     about = f"{steps}, {known.rows:,} rows x {known.ops} ops, {ranks}"
-    return Text.assemble(
-        (f" {known.status.upper()} ", palette.strong + _REVERSED), f" {words.plain(known.path)}: {about}"
-    )
+    badge = (f" {known.status.upper()} ", palette.strong + _REVERSED)
+    return Text.assemble(badge, f" {about}  ", (words.plain(known.path), palette.quiet))
 
 
 def _condition(known: Condition, palette: Palette) -> Text:

@@ -1,7 +1,6 @@
 """Why the runs diverged: the cause, every measurement it rests on, and what the comparison counted."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from rich.style import Style
 from rich.text import Text
@@ -38,7 +37,6 @@ class CausePane(Pane):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Cause")
-        self._again = lambda: None
 
     def read(self, survey: Survey, place: Place) -> Facts:
         """What is known by now; nothing is read."""
@@ -56,7 +54,6 @@ class CausePane(Pane):
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """The lines that hold `find`."""
-        self._again = partial(self.show_read, facts, palette, find=find)
         width = max(self.scrollable_content_region.width - _LABEL - 2, 24)
         lines = []
         for label, text, style in _entries(facts, palette):
@@ -66,11 +63,6 @@ class CausePane(Pane):
             for number, part in enumerate(wrapped):
                 lines.append(Text.assemble((f" {'' if number else label:{_LABEL}}", palette.label), part))
         self.show(lines)
-
-    def on_resize(self) -> None:
-        """Wrap anew."""
-        super().on_resize()
-        self._again()
 
     def way_in(self) -> Move | str:
         """To where it began."""

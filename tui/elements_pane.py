@@ -3,15 +3,15 @@
 A trace holds no tensors: they are shown where they were kept or have been derived again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
 from rich.text import Text
 
+from detrec.replayer.survey.draws import Draw
 from detrec.replayer.survey.survey import Survey
-from detrec.replayer.survey.tensors import Element, Tensor
+from detrec.replayer.survey.tensors import Element
 from detrec.tui import words
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
@@ -24,18 +24,23 @@ UNITS = {"ulp": "ULP", "difference": "difference", "bits": "bits"}
 
 _SHADES = " ░▒▓█"
 _TALL, _LOW = 6, 3
+_SIDES = (Column("recorded", 15, right=True), Column("replayed", 15, right=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`row` is one of the tensor's; `why` says what is to be done where there is no tensor."""
+    """Of the op `name`: `elements` of one row, and a `picture` of all rows, in which line `mark` has that one.
+
+    Or the two `draws` from the row; or `why` there is neither, and what is to be done.
+    """
 
     name: str
-    tensor: Tensor | None
-    row: int
-    elements: tuple[Element, ...]
-    width: int
-    why: str
+    why: str = ""
+    elements: tuple[Element, ...] = ()
+    picture: np.ndarray | None = None
+    mark: int = 0
+    width: int = 0
+    draws: tuple[Draw | None, Draw | None] | None = None
 
 
 class ElementsPane(Pane):
@@ -49,68 +54,87 @@ class ElementsPane(Pane):
         """The row's elements, if the op's tensors are at hand."""
         cell, runs = place.cell, survey.runs
         if cell is None or runs is None:
-            return Facts("", None, 0, (), 0, "no cell is chosen")
+            return Facts("", "no cell is chosen")
         name = runs.ops[cell.op]
+        if name == "sampled":
+            row = survey.row(cell)
+            drawn = tuple(None if side is None else side.draw for side in (row.recorded, row.replayed))
+            return Facts(name, draws=(drawn[0], drawn[1]))
         if survey.other is None:
-            return Facts(
-                name, None, 0, (), 0, "one run alone: there is no other to take elements of; r replays it"
-            )
+            return Facts(name, "one run alone: there is no other to take elements of; r replays it")
         kept = survey.tensors()
         if kept is not None and kept.op not in runs.ops and kept.steps[0] == cell.step:
             # an op that the trace does not have, in which a divergence was found to be born
             name = kept.op
         if kept is None or kept.op != name or kept.steps[0] != cell.step:
-            return Facts(
-                name, None, 0, (), 0, f"no tensors of {name} in step {cell.step}: g derives them again"
-            )
+            return Facts(name, f"no tensors of {name} in step {cell.step}: g derives them again")
         output = kept.named("output")
         if output is None or not output.comparable:
-            return Facts(
-                name, None, 0, (), 0, f"the outputs of {name} are not of one shape: they cannot be compared"
-            )
+            return Facts(name, f"the outputs of {name} are not of one shape: they cannot be compared")
         here = cell.request, cell.position
         if here not in output.places:
-            return Facts(name, None, 0, (), 0, f"{words.place(cell)} is not a row of the tensors at hand")
-        row = output.places.index(here)
+            return Facts(name, f"{words.place(cell)} is not a row of the tensors at hand")
+        row_of = output.places.index(here)
+        region = self.scrollable_content_region
+        high = _TALL if region.height >= 20 else _LOW
+        picture = output.picture(high, max(region.width - 3, 8))
         ours = output.recorded
         assert ours is not None, "it is comparable"
-        return Facts(name, output, row, output.elements(row), 8 * ours.dtype.itemsize, "")
+        mark = row_of * len(picture) // len(ours)
+        return Facts(name, "", output.elements(row_of), picture, mark, 8 * ours.dtype.itemsize)
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
-        """Under a picture of the whole tensor."""
+        """Under a picture of the whole tensor; or the two draws, field by field."""
         self.border_title = f"Elements of {facts.name}" if facts.name else "Elements"
-        if facts.tensor is None:
-            self.border_subtitle = ""
+        self.border_subtitle = ""
+        if facts.draws is not None:
+            self._show_draws(*facts.draws, palette=palette, find=find)
+        elif facts.picture is None:
             self.show([Text(f" {facts.why}", palette.quiet)])
-            return
-        values = (Column("recorded", 15, right=True), Column("replayed", 15, right=True))
+        else:
+            self._show_elements(facts, palette, find)
+
+    def _show_elements(self, facts: Facts, palette: Palette, find: str) -> None:
         unit = Column(UNITS[self.unit], 0 if self.unit == "bits" else 15, right=self.unit != "bits")
-        table = Table((Column("", 1), Column("element", 7, right=True), *values, unit))
+        table = Table((Column("", 1), Column("element", 7, right=True), *_SIDES, unit))
         differ = sum(element.differs for element in facts.elements)
         line = partial(_line, table, unit=self.unit, width=facts.width, palette=palette)
         some = [element for element in facts.elements if element.differs] or facts.elements
         shown = holding(some, line, find)
         self.border_subtitle = f"{differ:,} of {len(facts.elements):,} differ"
-        header = [*self._picture(facts, palette), table.header()]
+        header = [*_picture(facts, palette), table.header()]
         self.offer(len(shown), lambda at: line(shown[at]), header=header)
 
-    def _picture(self, facts: Facts, palette: Palette) -> Sequence[Text]:
-        """Rows down, columns along; the row one stands in is marked."""
-        region = self.scrollable_content_region
-        assert facts.tensor is not None, "there is nothing to picture"
-        high = _TALL if region.height >= 20 else _LOW
-        shares = facts.tensor.picture(high, max(region.width - 3, 8))
-        rows, here = len(facts.tensor.differs()), facts.row
+    def _show_draws(self, ours: Draw | None, theirs: Draw | None, *, palette: Palette, find: str) -> None:
+        table = Table((Column("", 1), Column("drawn", 8), *_SIDES))
         lines = []
-        for number, shared in enumerate(shares):
-            first, last = (rows * edge // len(shares) for edge in (number, number + 1))
-            mark = "▸" if first <= here < last else " "
-            lines.append(Text.assemble((f" {mark}", palette.label), (shades(shared), palette.states[-1])))
-        return lines
+        for field in fields(Draw):
+            sides = [None if draw is None else getattr(draw, field.name) for draw in (ours, theirs)]
+            differ = None not in sides and sides[0] != sides[1]
+            shown = ["-" if side is None else _value(side) for side in sides]
+            style = palette.changed if differ else palette.quiet
+            mark = Text("≠" if differ else " ", palette.changed)
+            lines.append(table.line(mark, field.name, shown[0], Text(shown[1], style)))
+        self.show([*holding(lines, lambda line: line, find)], header=[table.header()])
 
     def way_in(self) -> Move | str:
         """There is nothing below."""
         return "an element is as deep as it gets"
+
+
+def _picture(facts: Facts, palette: Palette) -> list[Text]:
+    """Rows down, columns along; the row one stands in is marked."""
+    assert facts.picture is not None, "there is nothing to picture"
+    return [
+        Text.assemble(
+            (" ▸" if line == facts.mark else "  ", palette.label), (shades(shares), palette.states[-1])
+        )
+        for line, shares in enumerate(facts.picture)
+    ]
+
+
+def _value(value: object) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def shades(shares: np.ndarray) -> str:

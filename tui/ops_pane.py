@@ -21,11 +21,18 @@ class OpsPane(Listing):
         self.ops: tuple[int, ...] = ()
 
     def show_row(
-        self, row: Row, op: int, palette: Palette, *, alone: bool, find: str = "", born_only: bool = False
+        self,
+        row: Row,
+        op: int,
+        palette: Palette,
+        *,
+        alone: bool,
+        several: bool,
+        find: str = "",
+        born_only: bool = False,
     ) -> None:
         """The row's ops whose line holds `find`, the cursor on `op` or the nearest after it."""
         self.border_title = f"Ops of {words.place(row.cell)}"
-        several = len(row.ops) > 0 and len(row.ops[0].ranks) > 1
         table = _table(row, alone=alone, several=several)
         line = partial(_line, table, palette=palette, alone=alone, several=several)
         kept = [op for op in row.ops if op.state is State.BORN] if born_only else row.ops

@@ -48,6 +48,7 @@ class Reading(Framing):
         self.survey: Survey | None = None
         self.place = Place()
         self.sighted: Divergence | None = None
+        self.compared = False
         self.turn = 0
         self.born_only = False
         self.finds: dict[str, str] = {}
@@ -56,6 +57,12 @@ class Reading(Framing):
         self.chart: charting.Chart | None = None
         self._maps, self._minimaps, self._polls = (Latest(self._failed) for _ in range(3))
         self._fills: dict[Pane, Latest] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Is there nothing that is still being read? What it came to may still wait to be shown."""
+        readers = (self._maps, self._minimaps, self._polls, *self._fills.values())
+        return self.compared and self.walker.idle and all(reader.idle for reader in readers)
 
     def _post(self, message: Message) -> None:
         self.post_message(message)
@@ -103,6 +110,7 @@ class Reading(Framing):
 
     def on_compared(self, message: Compared) -> None:
         """Now it is known what differs."""
+        self.compared = True
         self.turn += 1
         self.headline()
         self.fill_all()
@@ -170,15 +178,17 @@ class Reading(Framing):
             return
         cell, alone = arrived.place.cell, survey.other is None
         self.show_map()
-        looks: dict[str, Any] = {"alone": alone, "born_only": self.born_only}
+        looks: dict[str, Any] = {
+            "alone": alone,
+            "several": survey.runs.ranks > 1,
+            "born_only": self.born_only,
+        }
         if arrived.row is not None:
-            self.part(OpsPane).show_row(
-                arrived.row, cell.op, self.palette, find=self.finds.get("ops", ""), **looks
-            )
-        name, several = survey.runs.ops[cell.op], survey.runs.ranks > 1
-        self.part(RowsPane).show_rows(
-            name, cell, arrived.rows, self.palette, several=several, find=self.finds.get("rows", ""), **looks
-        )
+            find = self.finds.get("ops", "")
+            self.part(OpsPane).show_row(arrived.row, cell.op, self.palette, find=find, **looks)
+        find = self.finds.get("rows", "")
+        name = survey.runs.ops[cell.op]
+        self.part(RowsPane).show_rows(name, cell, arrived.rows, self.palette, find=find, **looks)
         self.fill(self.part(ElementsPane))
         self.show_way()
 
@@ -270,6 +280,10 @@ class Reading(Framing):
             self.post_message(Filled(pane, pane.read(survey, place), find))
 
         self._fills.setdefault(pane, Latest(self._failed)).do(read)
+
+    def on_pane_widened(self, message: Pane.Widened) -> None:
+        """What it shows may be cut otherwise."""
+        self.fill(message.pane)
 
     def on_filled(self, message: Filled) -> None:
         """What a pane asked for."""

@@ -12,7 +12,7 @@ class Status(Widget):
     """The way down to the cell; a message takes its place until the next move or for some seconds."""
 
     way: reactive[Text] = reactive(Text())
-    said: reactive[Text | None] = reactive(None)
+    said: reactive[Text | None] = reactive(None, layout=True)
 
     _turn = 0
 
@@ -30,7 +30,9 @@ class Status(Widget):
             self.said = None
 
     def render(self) -> Text:
-        """One line of either."""
-        text = (self.way if self.said is None else self.said).copy()
-        text.no_wrap, text.overflow = True, "ellipsis"
-        return text
+        """One line of the way, or the whole of what is said."""
+        if self.said is not None:
+            return self.said
+        way = self.way.copy()
+        way.truncate(max(self.size.width - 2, 1), overflow="ellipsis")
+        return way

@@ -32,6 +32,11 @@ class Walker:
         self.place = Place()
         self.wanted = 0
 
+    @property
+    def idle(self) -> bool:
+        """Has every move been made?"""
+        return self._thread is None
+
     def go(self, move: Move) -> None:
         """Make a move when those before it are made."""
         with self._lock:
@@ -80,6 +85,11 @@ class Latest:
         self._lock = threading.Lock()
         self._next: Callable[[], None] | None = None
         self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing being done?"""
+        return not self._busy
 
     def do(self, job: Callable[[], None]) -> None:
         """Do it now, or after the one that runs."""
