@@ -123,7 +123,7 @@ class Run:
                         self._break(prints, step, part.request, broken[part.request])
                 samples, finished = self._settle(step, broken)
                 seconds = 0.01 + len(tokens) * 1e-5
-                writer.step(step, tokens, [prints], kernels, samples, finished, seconds)
+                writer.step(step, tokens, prints, kernels, samples, finished, seconds)
                 steps, rows = steps + 1, rows + len(tokens)
         return steps, rows
 

@@ -230,9 +230,12 @@ def info(run: opt.Trace, as_json: opt.Json = False) -> None:
 def verify(run: opt.Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
     from detrec import summary
+    from detrec.recorder.reader import TraceReader
     from detrec.recorder.verify import verify as check
+    from detrec.replayer.agreement import ranks_disagree
 
-    say(summary.verified(run, check(run)))
+    found = check(run)
+    say(summary.verified(run, found, ranks_disagree(TraceReader(run))))
 
 
 @app.command()
