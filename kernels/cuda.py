@@ -144,6 +144,14 @@ class Stream:
         _call("cudaGraphLaunch", graph.executable, self._stream)
 
 
+class BorrowedStream(Stream):
+    """A stream that somebody else made and keeps, by its handle; 0 is the default stream."""
+
+    def __init__(self, handle: int) -> None:
+        self._stream = _runtime().cudaStream_t(handle)
+        self.handle = handle
+
+
 class Event:
     """A mark in a stream."""
 

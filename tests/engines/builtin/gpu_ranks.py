@@ -1,4 +1,4 @@
-"""An engine of ranks on GPUs that are the host: `python -m tests.engines.builtin.gpu_ranks RANKS REDUCTION`.
+"""Ranks on a GPU that is the host: `python -m tests.engines.builtin.gpu_ranks RANKS REDUCTION`.
 
 Prints JSON: of each rank, what every request went on with and which steps a graph ran.
 """
