@@ -8,7 +8,7 @@ a step to prepare, which was measured to cost a fifth of the decoding speed.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,8 +19,10 @@ from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.fingerprint import fingerprints
+from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
-from detrec.recorder.writer import TraceWriter
+from detrec.kernels.share import Share
+from detrec.recorder.steps import StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
@@ -62,10 +64,18 @@ class _Arrived:
 class DeviceProbe:
     """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `meanwhile` writes what has arrived, `finish` all that is on its way.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `meanwhile` writes what has
+    arrived, `finish` all that is on its way.
     """
 
-    def __init__(self, writer: TraceWriter, ops: Sequence[str], device: Device) -> None:
+    def __init__(
+        self,
+        writer: StepWriter,
+        ops: Sequence[str],
+        device: Device,
+        *,
+        shares: Mapping[str, Share] | None = None,
+    ) -> None:
         self._writer, self._device = writer, device
         sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
         kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
@@ -76,6 +86,7 @@ class DeviceProbe:
             for kind, name_samples in zip(kinds, (False, True), strict=True)
             for place, index in enumerate(kind.tolist())
         }
+        self._shares = self._table([ops[index] for index in self._of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
         self._graphs: dict[int, _Region] = {}
         self._now: _Region | None = None
@@ -85,6 +96,10 @@ class DeviceProbe:
         self._copies, self._computed = cuda.Stream(), cuda.Event()
         self._free: list[_Slot] = []
         self._arrived: deque[_Arrived] = deque()
+
+    def _table(self, ops: Sequence[str], shares: Mapping[str, Share]) -> ShareTable | None:
+        assert not shares.keys() & set(SAMPLE_OPS), "an op on rows that sample is cut over ranks"
+        return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
     def _region(self, rows: int, samples: int) -> _Region:
         size = self._size(rows, samples)
@@ -159,7 +174,10 @@ class DeviceProbe:
         start = place * rows + (self._size(region.rows, 0) if samples else 0)
         out = region.array[start : start + count * rows].reshape(count, rows)
         with on_stream(self._device.stream.handle):
-            fingerprints(self._batch, out)
+            if self._shares and not samples and any(self._shares.lengths[place : place + count]):
+                share_fingerprints(self._batch, self._shares, place, out)
+            else:
+                fingerprints(self._batch, out)
         self._batch = []
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
@@ -217,7 +235,7 @@ class DeviceProbe:
         self._writer.step(
             step,
             arrived.tokens,
-            [prints],
+            prints,
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

@@ -9,6 +9,7 @@ from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.draws import Draw, draw_of
 from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.side import Side
+from detrec.replayer.survey.states import prints_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,10 @@ def _read(
     ranks = range(runs.ranks) if rank is None else [rank]
     prints = np.zeros((2, len(ranks), len(rows), len(runs.ops)), np.uint64)
     for i, each in enumerate(ranks):
-        columns = slice(None) if runs.pairs is None else runs.pairs.columns.recorded
-        prints[0, i] = runs.recorded.take(rows, each)[:, columns]
-        if runs.pairs is not None and runs.replayed is not None:
-            prints[1, i] = runs.replayed.take(others, each)[:, runs.pairs.columns.replayed]
+        if runs.pairs is None or runs.replayed is None:
+            prints[0, i] = runs.recorded.take(rows, each)
+        else:
+            prints[:, i] = prints_of((runs.recorded, runs.replayed), runs.pairs, rows, others, each)
     # after the prints: what is found corrupt by reading them is shown as that
     states = np.stack([runs.states(rows, others, each) for each in ranks])
     if runs.pairs is None:

@@ -23,7 +23,8 @@ class Runs:
     What a prefix cache served in one run is not missing, nor what follows the end of a recording that was
     never closed.
 
-    `mask`: the columns that either run records at all, bool [ops, ranks]. TraceCorrupt for traces that
+    `mask`: the columns that either run records at all, bool [ops, ranks]; between runs
+    of other numbers of ranks, a rank is a lane (`lanes.py`). TraceCorrupt for traces that
     contradict themselves.
     """
 
@@ -39,10 +40,13 @@ class Runs:
             self.pairs: Pairing | None = None
             self.ops, self.ranks = recorded.ops, recorded.ranks
             self.ids = tuple(request.id for request in recorded.requests)
-            self.mask = recorded_columns(recorded, self.ranks, np.flatnonzero(recorded.draws_from)[:1])
+            self.mask = recorded_columns(recorded, np.flatnonzero(recorded.draws_from)[:1])
+            if recorded.corrupt:
+                # it was looked for where nothing can be read: all may be due
+                self.mask[:] = True
         else:
             self.pairs = pairing(recorded, replayed)
-            self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.ranks
+            self.ops, self.ranks = self.pairs.columns.names, len(self.pairs.columns.lanes[0])
             self.ids, self.mask = self.pairs.ids, self.pairs.mask
             self._lay_rows(self.pairs)
 

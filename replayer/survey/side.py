@@ -25,11 +25,14 @@ class Side:
     def __init__(self, reader: TraceReader) -> None:
         self.reader = reader
         self.path, self.status, self.manifest = reader.path, reader.status, reader.manifest
-        self.ops, self.ranks = reader.ops, reader.ranks
+        self.ops, self.ranks, self.kinds = reader.ops, reader.ranks, reader.kinds
+        self.has_sketches = reader.has_sketches
         self.n_rows, self.n_steps = reader.n_rows, reader.n_steps
         self.fingerprint_chunk_rows = reader.fingerprint_chunk_rows
         self.corrupt: dict[tuple[int, int], str] = {}
         """By (rank, chunk) what is wrong with it."""
+        self._preempted: dict[int, np.ndarray] = {}
+        self._samples: Samples | None = None
         self._lock = threading.RLock()
         self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._room = max(_CACHE_BYTES // max(8 * len(self.ops) * self.fingerprint_chunk_rows, 1), 2)
@@ -67,7 +70,14 @@ class Side:
     def samples(self) -> Samples:
         """Every draw."""
         with self._lock:
-            return self.reader.samples()
+            if self._samples is None:
+                self._samples = self.reader.samples()
+            return self._samples
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
+        with self._lock:
+            return self.reader.sketches(start, stop)
 
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op in a step."""
@@ -97,7 +107,7 @@ class Side:
         return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
 
     def take(self, rows: np.ndarray, rank: int) -> np.ndarray:
-        """Fingerprints of any rows, uint64 [rows, ops]; a row below 0 is not recorded."""
+        """Fingerprints of any rows on one rank, uint64 [rows, ops]; a row below 0 is not recorded."""
         out = np.zeros((len(rows), len(self.ops)), np.uint64)
         chunk = np.where(rows >= 0, rows // self.fingerprint_chunk_rows, -1)
         for number in np.unique(chunk[rows >= 0]).tolist():
@@ -105,9 +115,11 @@ class Side:
             out[at] = self._kept(rank, number)[rows[at] - number * self.fingerprint_chunk_rows]
         return out
 
-    def is_corrupt(self, rows: np.ndarray, rank: int) -> np.ndarray:
-        """Which of `rows` lie in a chunk that was read and found corrupt, bool [rows]."""
-        bad = [chunk for of, chunk in self.corrupt if of == rank]
+    def is_corrupt(self, rows: np.ndarray, rank: int | None) -> np.ndarray:
+        """Which of `rows` lie in a chunk that was read and found corrupt, on any rank if None; bool
+        [rows].
+        """
+        bad = [chunk for of, chunk in list(self.corrupt) if rank in (of, None)]
         return np.isin(rows // self.fingerprint_chunk_rows, bad) & (rows >= 0)
 
     @cached_property
@@ -130,9 +142,11 @@ class Side:
 
     def preempted(self, request: int) -> np.ndarray:
         """The steps before which a request was preempted, ascending."""
-        kind, of = self.column("events/kind"), self.column("events/request")
-        wanted = (of == request) & (kind == EVENT_KINDS.index(EventKind.PREEMPTED))
-        return np.sort(self.column("events/step")[wanted])
+        if request not in self._preempted:
+            kind, of = self.column("events/kind"), self.column("events/request")
+            wanted = (of == request) & (kind == EVENT_KINDS.index(EventKind.PREEMPTED))
+            self._preempted[request] = np.sort(self.column("events/step")[wanted])
+        return self._preempted[request]
 
     def generation(self, request: int, step: Any) -> Any:
         """How often the request had been preempted when a step ran; an array for an array."""

@@ -47,7 +47,7 @@ def states_of_pairs(
     others: np.ndarray,
     rank: int | None = None,
 ) -> np.ndarray:
-    """uint8 [rows, ops], the worst of all ranks where `rank` is None.
+    """uint8 [rows, ops], the worst of all ranks where `rank` is None; a rank is a lane (`lanes.py`).
 
     `rows` and `others` are rows of either run, -1 where one has none: MISSING where that is `lost` (bool
     [recorded rows]), else ABSENT. What is known to be equal is not read; without a judgement nothing is,
@@ -56,7 +56,7 @@ def states_of_pairs(
     out = np.zeros((len(rows), len(pairs.columns.names)), np.uint8)
     for start in range(0, len(rows), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
-        for each in range(pairs.columns.ranks) if rank is None else (rank,):
+        for each in range(len(pairs.columns.lanes[0])) if rank is None else (rank,):
             due, both = _due(sides, pairs, lost, rows[part], others[part], each)
             if judged is None:
                 states = _filled(due, both, State.RECORDED)
@@ -64,6 +64,21 @@ def states_of_pairs(
                 states = _read(sides, pairs, judged, rows[part], others[part], each, due, both)
             np.maximum(out[part], states, out=out[part])
     return out
+
+
+def prints_of(
+    sides: tuple[Side, Side], pairs: Pairing, rows: np.ndarray, others: np.ndarray, rank: int
+) -> list[np.ndarray]:
+    """Both runs' fingerprints in lane `rank` (`lanes.py`), uint64 [rows, ops] each; 0 for a row below 0."""
+    found = []
+    named = (pairs.columns.recorded, pairs.columns.replayed)
+    for side, lanes, columns, of in zip(sides, pairs.columns.lanes, named, (rows, others), strict=True):
+        if lanes.cut is None:
+            found.append(side.take(of, lanes.ranks[rank])[:, columns])
+        else:
+            prints = [side.take(of, each)[:, columns] for each in range(lanes.n_ranks)]
+            found.append(lanes.of(prints)[:, :, rank])
+    return found
 
 
 def _due(
@@ -84,9 +99,10 @@ def _due(
         drawn[there] |= side.draws_from[of[there]]
     due: np.ndarray = pairs.mask[:, rank] & (~pairs.columns.samples | drawn[:, None])
     both = (rows >= 0) & (others >= 0)
-    due[(rows < 0) & (others < 0)] = False
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= lost[rows[alone]][:, None]
+    # where neither run has a row nothing was lost: a cached prefix, or beyond the end
+    due[(rows < 0) & (others < 0)] = False
     return due, both
 
 
@@ -112,15 +128,16 @@ def _read(
     at = np.flatnonzero(unsure)
     if not len(at):
         return states
-    ours = sides[0].take(rows[at], rank)[:, pairs.columns.recorded]
-    theirs = sides[1].take(others[at], rank)[:, pairs.columns.replayed]
+    ours, theirs = prints_of(sides, pairs, rows[at], others[at], rank)
     here, there = ours != 0, theirs != 0
     found = np.where(due[at] | here | there, np.uint8(State.MISSING), np.uint8(State.ABSENT))
     found[here & there] = State.EQUAL
     differ = here & there & (ours != theirs)
     found[differ] = State.INHERITED
     found[differ & judged.born(rows[at])] = State.BORN
-    corrupt = sides[0].is_corrupt(rows[at], rank) | sides[1].is_corrupt(others[at], rank)
+    # where sums over ranks stand side by side, any of them may be the corrupt one
+    bad = None if pairs.columns.lanes[0].cut is not None else rank
+    corrupt = sides[0].is_corrupt(rows[at], bad) | sides[1].is_corrupt(others[at], bad)
     found[(found == State.MISSING) & corrupt[:, None]] = State.CORRUPT
     states[at] = found
     return states
@@ -129,7 +146,8 @@ def _read(
 def states_alone(
     side: Side, mask: np.ndarray, samples: np.ndarray, rows: np.ndarray, rank: int | None = None
 ) -> np.ndarray:
-    """Of one run alone, uint8 [rows, ops]: RECORDED where its columns are; nothing is read.
+    """Of one run alone, uint8 [rows, ops]: RECORDED where its columns are, CORRUPT where that is known to
+    be; nothing is read.
 
     `mask`: the columns it records at all, bool [ops, ranks]; `samples`: ops of rows that sample, bool [ops].
     """
@@ -138,4 +156,7 @@ def states_alone(
     drawn[there] = side.draws_from[rows[there]]
     columns = mask.any(axis=1) if rank is None else mask[:, rank]
     due = there[:, None] & columns & (~samples | drawn[:, None])
-    return np.where(due, np.uint8(State.RECORDED), np.uint8(State.ABSENT))
+    states = np.where(due, np.uint8(State.RECORDED), np.uint8(State.ABSENT))
+    for each in range(mask.shape[1]) if rank is None else (rank,):
+        states[side.is_corrupt(rows, each)[:, None] & due] = State.CORRUPT
+    return states

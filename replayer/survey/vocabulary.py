@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from detrec.engines.builtin.weights import open_checkpoint
 from detrec.errors import DetrecError
 from detrec.replayer.survey.tokens import Text
 
@@ -21,6 +20,9 @@ def vocabulary(manifest: Mapping[str, Any]) -> Text | None:
 
 @lru_cache(maxsize=4)
 def _of_model(model: str) -> Text | None:
+    # it loads the engine's kernels, which a trace can be opened without
+    from detrec.engines.builtin.weights import open_checkpoint
+
     try:
         tokenizer = open_checkpoint(model).tokenizer()
     except DetrecError:
