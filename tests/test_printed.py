@@ -130,6 +130,7 @@ def test_the_help_of_every_command_names_its_options_and_the_readme_the_command(
         "record": ["--output", "-o", "--set", "--level", "--fault", "--overwrite"],
         "replay": ["--output", "-o", "--set", "--mode", "--fault", "--overwrite", "--json"],
         "diff": ["--json"],
+        "report": ["--output", "-o", "--at", "--tensors", "--cause", "--overwrite", "--json"],
         "info": ["--json"],
         "verify": [],
         "faults": ["--json"],

@@ -48,9 +48,24 @@ def written(
         run.change(*change)
     for request, position, op, *rank in blank:
         run.cells[rank[0] if rank else 0, run.at(request, position), list(ops).index(op)] = 0
+    return stored(path, run, steps, manifest=manifest, kernels=kernels, close=close, seed=seed)
+
+
+def stored(
+    path: Path,
+    run: FakeTrace,
+    steps: Sequence[Any],
+    *,
+    manifest: dict[str, Any] = MANIFEST,
+    kernels: Callable[[int], tuple[str, ...]] | None = None,
+    close: bool = True,
+    seed: int = 42,
+) -> str:
+    """Write the fake trace that was made of `steps`, every rank by a writer of its own."""
     writer = writer_of(path, run, manifest)
     with ExitStack() as stack:
-        others = [stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in range(1, ranks)]
+        ranks = range(1, run.ranks)
+        others = [stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in ranks]
         for index, given in enumerate(steps):
             for other in others:
                 step(other, run, index, given, kernels, seed, other.rank)
