@@ -28,16 +28,16 @@ def check_by(by: str) -> None:
         raise ConfigError(f"--by {by}: expected bits or sketch")
 
 
-def verdict(comparison: Comparison, tolerance: Tolerance | None = None) -> str:
-    """ "identical", "diverged" or "incomplete"; by `tolerance` "close" stands for bits that are not equal."""
-    if tolerance is None or comparison.verdict == "identical":
+def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> str:
+    """One of "identical", "diverged" and "incomplete"; `by` "sketch" also "close", of bits that differ."""
+    if tolerance is None or by == "bits" or comparison.verdict == "identical":
         return comparison.verdict
     return {"close": "close", "apart": "diverged", "unknown": "incomplete"}[tolerance.verdict]
 
 
-def exit_code(comparison: Comparison, tolerance: Tolerance | None = None) -> int:
-    """0 identical, or close by `tolerance`; 1 diverged, 2 could not tell."""
-    return _EXIT_CODES[verdict(comparison, tolerance)]
+def exit_code(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> int:
+    """0 identical, or close by sketch; 1 diverged, 2 could not tell."""
+    return _EXIT_CODES[verdict(comparison, tolerance, by)]
 
 
 def to_json(
@@ -66,7 +66,7 @@ def to_json(
         flip["margin"] = None
     kernels = comparison.kernels
     data = {
-        "verdict": verdict(comparison, tolerance if by == "sketch" else None),
+        "verdict": verdict(comparison, tolerance, by),
         "first": first,
         "counts": asdict(comparison.counts),
         "rows": asdict(comparison.rows),

@@ -110,6 +110,11 @@ class TraceReader:
             self._columns[path] = self._chunks.array(spec, self.counts[spec.count])
         return self._columns[path]
 
+    def attached(self, name: str) -> bytes | None:
+        """What the recorder kept under `name`; None where nothing was."""
+        key = f"attached/{name}"
+        return self._chunks.file(key) if key in self._chunks.digests else None
+
     @property
     def row_step(self) -> np.ndarray:
         """The step of each row."""
@@ -220,20 +225,17 @@ class TraceReader:
                 f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
             )
         spec = self._specs[path]
+        size, end = spec.chunk, spec.chunks(stop) if stop > start else 0
         parts = [
-            self._latest_chunk(path, chunk, checked)[
-                max(start - chunk * spec.chunk, 0) : stop - chunk * spec.chunk
-            ]
-            for chunk in range(
-                start // spec.chunk, spec.chunks(stop) if stop > start else start // spec.chunk
-            )
+            self._latest_chunk(path, chunk, checked)[max(start - chunk * size, 0) : stop - chunk * size]
+            for chunk in range(start // size, end)
         ]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(spec.shape(0), spec.dtype)
 
     def _latest_chunk(self, path: str, chunk: int, checked: bool) -> np.ndarray:
-        """A chunk of an array; the latest one of each array that was checked stays in memory."""
+        """A chunk of an array; the latest checked one of each array stays in memory."""
         if not checked:
             return self._chunks.chunk(self._specs[path], chunk, self.n_rows, checked=False)
         if self._latest.get(path, (-1, None))[0] != chunk:

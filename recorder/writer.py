@@ -96,6 +96,7 @@ class TraceWriter:
         if sketch_parts:
             files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
+        self._attached: dict[str, bytes] = {}
         own = [spec for spec in self._specs.values() if spec.rank == 0]
         self._columns = Columns(own, self._store)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
@@ -165,6 +166,10 @@ class TraceWriter:
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
+
+    def attach(self, name: str, data: bytes) -> None:
+        """Keep `data` with the trace, under `name`, from its end on; `name` is one word."""
+        self._attached[f"attached/{name}"] = data
 
     def commit(self) -> None:
         """Write what is pending and what every other rank has, and then that it is there."""
@@ -260,6 +265,9 @@ class TraceWriter:
             counts = self._put(ready)
             self._counts, self._pending = counts, self._pending[ready:]
         self._columns.seal()
+        for key, data in self._attached.items():
+            self._store.write(key, data)
+            self._fixed[key] = digest(data)
         if status == "complete":
             self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))

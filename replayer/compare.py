@@ -49,9 +49,7 @@ def compare(
     tokens, flips = compare_tokens(*draws, pairs.samples, own_ids)
     schedule = schedule_diff(recorded, replayed, numbers, pairs.ids, prefix=recorded.status != "complete")
 
-    steps = StepMap(
-        recorded.row_step, recorded.n_steps, len(pairs.columns.names), len(pairs.columns.lanes[0])
-    )
+    steps = StepMap(recorded.row_step, recorded.n_steps, len(pairs.columns.names), pairs.columns.n_lanes)
     cells, divergent = _compare_cells(pairs, steps, progress, sighted)
     missing = cells.missing + _lost(pairs)
     flipped_at = _places(pairs.recorded.samples, pairs.samples.recorded[flips])
@@ -79,7 +77,7 @@ def compare(
         schedule_diff=schedule + seed_diff(*draws, pairs.samples, own_ids),
         kernels=None if at is None else _kernels(pairs, divergent, at),
         ops=pairs.columns.names,
-        ranks=len(pairs.columns.lanes[0]),
+        ranks=pairs.columns.n_lanes,
         incomparable=pairs.columns.incomparable,
         divergent=divergent,
         born=own,
@@ -200,8 +198,8 @@ def _describe(pairs: Pairing, rows: DivergentRows, at: int) -> Divergence:
     row, other, op = int(rows.row[at]), int(rows.other[at]), int(rows.op[at])
     lanes = columns.lanes
     here, there = (
-        lane.of([run.fingerprints(row_of, row_of + 1, rank)[:, which] for rank in range(lane.n_ranks)])[0, op]
-        for run, lane, which, row_of in (
+        lane.of([run.fingerprints(at, at + 1, rank)[:, which] for rank in range(lane.n_ranks)])[0, op]
+        for run, lane, which, at in (
             (recorded, lanes[0], columns.recorded, row),
             (replayed, lanes[1], columns.replayed, other),
         )
@@ -210,9 +208,8 @@ def _describe(pairs: Pairing, rows: DivergentRows, at: int) -> Divergence:
     rank = None if lanes[0].cut is not None and lanes[0].cut[op] else lane
     layer, name = split_name(columns.names[op])
     step, request = int(recorded.row_step[row]), pairs.ids[rows.request[at]]
-    return Divergence(
-        step, request, int(rows.position[at]), layer, name, rank, int(here[lane]), int(there[lane])
-    )
+    position = int(rows.position[at])
+    return Divergence(step, request, position, layer, name, rank, int(here[lane]), int(there[lane]))
 
 
 def _kernels(pairs: Pairing, rows: DivergentRows, at: int) -> tuple[str, str] | None:

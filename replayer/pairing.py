@@ -47,15 +47,14 @@ def pairing(recorded: Trace, replayed: Trace) -> Pairing:
     ids = request_ids(recorded, replayed)
     ours, theirs = run_of(recorded, ids), run_of(replayed, ids)
     columns = columns_of(recorded, replayed)
+    common = columns.recorded, columns.replayed
+    masks = [_mask(*side) for side in zip((ours, theirs), columns.lanes, common, strict=True)]
     return Pairing(
         ids,
         ours,
         theirs,
         columns,
-        (
-            _mask(ours, columns.lanes[0], columns.recorded),
-            _mask(theirs, columns.lanes[1], columns.replayed),
-        ),
+        (masks[0], masks[1]),
         align(ours.rows, theirs.rows, prefix=prefix),
         align(ours.samples, theirs.samples, prefix=prefix),
         earlier_pairs(ours.rows, theirs.rows),

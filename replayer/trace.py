@@ -73,17 +73,21 @@ class Trace(Protocol):
         """uint64 [stop - start, ops]; 0 is not recorded. Not `checked`, no digest is looked at."""
         ...
 
-    @property
-    def has_sketches(self) -> bool: ...
-
-    def sketches(self, start: int, stop: int) -> np.ndarray:
-        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
-        ...
-
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
         """The digest of one stored chunk, or None where it has none."""
         ...
 
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op of `ops` in that step."""
+        ...
+
+
+class SketchedTrace(Trace, Protocol):
+    """A trace that may have sketches."""
+
+    @property
+    def has_sketches(self) -> bool: ...
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...

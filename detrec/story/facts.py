@@ -31,6 +31,7 @@ def facts(survey: Survey, *, cell: Cell | None = None, progress: Progress | None
         )
     return data | {
         "cause": None if survey.diagnosis is None else report_cause.to_json(survey.diagnosis),
+        "measured": _measured(survey),
         "headline": _headline(survey),
         "detrec": __version__,
         "problem": survey.problem,
@@ -41,6 +42,18 @@ def facts(survey: Survey, *, cell: Cell | None = None, progress: Progress | None
         **place.facts(survey, about),
         **maps.facts(survey, about),
         **running.facts(survey, about),
+    }
+
+
+def _measured(survey: Survey) -> dict[str, Any] | None:
+    """The cell that the explorer was told to measure, and what that found."""
+    found = survey.measured
+    if found is None or survey.runs is None:
+        return None
+    return {
+        "cell": place.cell_json(found.cell, survey.runs.ops),
+        "cause": report_cause.to_json(found.diagnosis),
+        "notes": list(found.notes),
     }
 
 

@@ -14,7 +14,6 @@ from detrec.replayer.survey.tensors import Tensor, Tensors
 from detrec.replayer.survey.tokens import TokenAt
 
 TOKENS_BEFORE, TOKENS_AFTER = 40, 24
-ELEMENTS_SHOWN = 8
 PICTURE = (24, 64)
 
 
@@ -154,7 +153,7 @@ def _tensor(tensor: Tensor, cell: Cell) -> dict[str, Any]:
     differs = tensor.differs()
     place = (cell.request, cell.position)
     row = tensor.places.index(place) if place in tensor.places else int(differs.any(axis=1).argmax())
-    elements = [element for element in tensor.elements(row) if element.differs][:ELEMENTS_SHOWN]
+    elements = [element for element in tensor.elements(row) if element.differs]
     width = 2 * side.dtype.itemsize
     return about | {
         "differing": int(differs.sum()),

@@ -23,3 +23,10 @@ def command(run: str, other: str | None = None, replayed: Replayed | None = None
     else:
         words = ["info", run] if other is None else ["diff", run, other]
     return shlex.join(["detrec", *words])
+
+
+def view(at: str, run: str, other: str | None = None, replayed: Replayed | None = None) -> str:
+    """The same, and the explorer opens at a place: see `goto`."""
+    if replayed is not None:
+        return f"{command(run, other, replayed)} {shlex.join(['--tui', '--at', at])}"
+    return shlex.join(["detrec", "explore", *([run] if other is None else [run, other]), "--at", at])

@@ -9,7 +9,6 @@ from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.draws import Draw, draw_of
 from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.side import Side
-from detrec.replayer.survey.states import prints_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,9 @@ def _read(
         if runs.pairs is None or runs.replayed is None:
             prints[0, i] = runs.recorded.take(rows, each)
         else:
-            prints[:, i] = prints_of((runs.recorded, runs.replayed), runs.pairs, rows, others, each)
+            columns = runs.pairs.columns
+            prints[0, i] = runs.recorded.take_lane(rows, columns.lanes[0], each, columns.recorded)
+            prints[1, i] = runs.replayed.take_lane(others, columns.lanes[1], each, columns.replayed)
     # after the prints: what is found corrupt by reading them is shown as that
     states = np.stack([runs.states(rows, others, each) for each in ranks])
     if runs.pairs is None:

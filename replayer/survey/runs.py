@@ -23,8 +23,7 @@ class Runs:
     What a prefix cache served in one run is not missing, nor what follows the end of a recording that was
     never closed.
 
-    `mask`: the columns that either run records at all, bool [ops, ranks]; between runs
-    of other numbers of ranks, a rank is a lane (`lanes.py`). TraceCorrupt for traces that
+    `mask`: the columns that either run records at all, bool [ops, ranks]. TraceCorrupt for traces that
     contradict themselves.
     """
 
@@ -46,7 +45,7 @@ class Runs:
                 self.mask[:] = True
         else:
             self.pairs = pairing(recorded, replayed)
-            self.ops, self.ranks = self.pairs.columns.names, len(self.pairs.columns.lanes[0])
+            self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.n_lanes
             self.ids, self.mask = self.pairs.ids, self.pairs.mask
             self._lay_rows(self.pairs)
 

@@ -15,6 +15,7 @@ from detrec.engines.base import EventKind, Request
 from detrec.errors import TraceCorrupt
 from detrec.recorder.reader import Samples, TraceReader
 from detrec.recorder.schema import EVENT_KINDS
+from detrec.replayer.lanes import Lanes
 
 _CACHE_BYTES = 24 << 20
 
@@ -26,7 +27,6 @@ class Side:
         self.reader = reader
         self.path, self.status, self.manifest = reader.path, reader.status, reader.manifest
         self.ops, self.ranks, self.kinds = reader.ops, reader.ranks, reader.kinds
-        self.has_sketches = reader.has_sketches
         self.n_rows, self.n_steps = reader.n_rows, reader.n_steps
         self.fingerprint_chunk_rows = reader.fingerprint_chunk_rows
         self.corrupt: dict[tuple[int, int], str] = {}
@@ -74,11 +74,6 @@ class Side:
                 self._samples = self.reader.samples()
             return self._samples
 
-    def sketches(self, start: int, stop: int) -> np.ndarray:
-        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
-        with self._lock:
-            return self.reader.sketches(start, stop)
-
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op in a step."""
         with self._lock:
@@ -107,7 +102,7 @@ class Side:
         return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
 
     def take(self, rows: np.ndarray, rank: int) -> np.ndarray:
-        """Fingerprints of any rows on one rank, uint64 [rows, ops]; a row below 0 is not recorded."""
+        """Fingerprints of any rows, uint64 [rows, ops]; a row below 0 is not recorded."""
         out = np.zeros((len(rows), len(self.ops)), np.uint64)
         chunk = np.where(rows >= 0, rows // self.fingerprint_chunk_rows, -1)
         for number in np.unique(chunk[rows >= 0]).tolist():
@@ -115,11 +110,17 @@ class Side:
             out[at] = self._kept(rank, number)[rows[at] - number * self.fingerprint_chunk_rows]
         return out
 
+    def take_lane(self, rows: np.ndarray, lanes: Lanes, lane: int, columns: np.ndarray) -> np.ndarray:
+        """What stands in a lane of some columns, uint64 [rows, columns]; a row below 0 is not recorded."""
+        if lanes.cut is None:
+            return self.take(rows, lane)[:, columns]
+        return lanes.of([self.take(rows, rank)[:, columns] for rank in range(lanes.n_ranks)])[:, :, lane]
+
     def is_corrupt(self, rows: np.ndarray, rank: int | None) -> np.ndarray:
-        """Which of `rows` lie in a chunk that was read and found corrupt, on any rank if None; bool
+        """Which of `rows` lie in a chunk that was read and found corrupt, of any rank if None; bool
         [rows].
         """
-        bad = [chunk for of, chunk in list(self.corrupt) if rank in (of, None)]
+        bad = [chunk for of, chunk in list(self.corrupt) if rank is None or rank == of or rank >= self.ranks]
         return np.isin(rows // self.fingerprint_chunk_rows, bad) & (rows >= 0)
 
     @cached_property

@@ -56,7 +56,7 @@ def states_of_pairs(
     out = np.zeros((len(rows), len(pairs.columns.names)), np.uint8)
     for start in range(0, len(rows), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
-        for each in range(len(pairs.columns.lanes[0])) if rank is None else (rank,):
+        for each in range(pairs.columns.n_lanes) if rank is None else (rank,):
             due, both = _due(sides, pairs, lost, rows[part], others[part], each)
             if judged is None:
                 states = _filled(due, both, State.RECORDED)
@@ -64,21 +64,6 @@ def states_of_pairs(
                 states = _read(sides, pairs, judged, rows[part], others[part], each, due, both)
             np.maximum(out[part], states, out=out[part])
     return out
-
-
-def prints_of(
-    sides: tuple[Side, Side], pairs: Pairing, rows: np.ndarray, others: np.ndarray, rank: int
-) -> list[np.ndarray]:
-    """Both runs' fingerprints in lane `rank` (`lanes.py`), uint64 [rows, ops] each; 0 for a row below 0."""
-    found = []
-    named = (pairs.columns.recorded, pairs.columns.replayed)
-    for side, lanes, columns, of in zip(sides, pairs.columns.lanes, named, (rows, others), strict=True):
-        if lanes.cut is None:
-            found.append(side.take(of, lanes.ranks[rank])[:, columns])
-        else:
-            prints = [side.take(of, each)[:, columns] for each in range(lanes.n_ranks)]
-            found.append(lanes.of(prints)[:, :, rank])
-    return found
 
 
 def _due(
@@ -128,7 +113,9 @@ def _read(
     at = np.flatnonzero(unsure)
     if not len(at):
         return states
-    ours, theirs = prints_of(sides, pairs, rows[at], others[at], rank)
+    columns = pairs.columns
+    ours = sides[0].take_lane(rows[at], columns.lanes[0], rank, columns.recorded)
+    theirs = sides[1].take_lane(others[at], columns.lanes[1], rank, columns.replayed)
     here, there = ours != 0, theirs != 0
     found = np.where(due[at] | here | there, np.uint8(State.MISSING), np.uint8(State.ABSENT))
     found[here & there] = State.EQUAL
@@ -136,7 +123,7 @@ def _read(
     found[differ] = State.INHERITED
     found[differ & judged.born(rows[at])] = State.BORN
     # where sums over ranks stand side by side, any of them may be the corrupt one
-    bad = None if pairs.columns.lanes[0].cut is not None else rank
+    bad = rank if columns.lanes[0].cut is None else None
     corrupt = sides[0].is_corrupt(rows[at], bad) | sides[1].is_corrupt(others[at], bad)
     found[(found == State.MISSING) & corrupt[:, None]] = State.CORRUPT
     states[at] = found

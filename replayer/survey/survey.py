@@ -7,6 +7,7 @@ raised for a trace that is broken: `conditions` says what it is, and what cannot
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.reader import TraceReader
@@ -23,6 +24,10 @@ from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.schedule import Schedule
 from detrec.replayer.survey.side import Side
 from detrec.replayer.survey.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    # it loads the engine, which no look at a trace needs
+    from detrec.replayer.survey.measure import Measured
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,6 +51,8 @@ class Survey:
     ) -> None:
         self.run, self.other, self.made_by, self.tensor_folder = run, other, replayed, tensors
         self.diagnosis = diagnosis
+        self.measured: Measured | None = None
+        """What was last measured, of any cell."""
         self._lock = threading.RLock()
         self._schedule: Schedule | None = None
         self._open()

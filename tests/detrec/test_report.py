@@ -87,7 +87,14 @@ def test_the_json_of_a_divergence():
             "replayed": "00000001000040c6",
         },
         "counts": {"compared": 71, "equal": 67, "born": 1, "inherited": 3, "missing": 0},
-        "rows": {"matched": 9, "cached": 0, "superseded": 0, "missing": 0, "after_flip": 0, "beyond": 0},
+        "rows": {
+            "matched": 9,
+            "cached": 0,
+            "superseded": 0,
+            "missing": 0,
+            "after_flip": 0,
+            "beyond": 0,
+        },
         "kernels": {"recorded": "kernel", "replayed": "split_k"},
         "cause": None,
         "tokens": {
