@@ -5,11 +5,12 @@ import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from detrec import checkup
 from detrec.config import serve_config
-from detrec.engines.base import EventKind, Kind
+from detrec.engines.base import EventKind, Kind, OpKind
 from detrec.errors import ConfigError, EngineError, TraceError
 from detrec.recorder import fastdeploy_run
 from detrec.recorder.fastdeploy import recorded_in
@@ -132,6 +133,47 @@ def test_nothing_forced_the_engine_answers_the_same_requests(fake, tmp_path):
     alone = record(config(REQUESTS[1:2]), str(tmp_path / "run.zarr"))
     found = replay(alone.path, mode="free").comparison
     assert (found.verdict, found.tokens.equal) == ("identical", True)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(fake, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ranks") / "run.zarr"
+    record_together(config(tensor_parallel_size=2), path)
+    return TraceReader(path)
+
+
+def test_every_rank_is_recorded(two_ranks):
+    assert (two_ranks.ranks, two_ranks.status, two_ranks.ops[-1]) == (2, "complete", "broadcast")
+    kinds = dict(zip(two_ranks.ops, two_ranks.kinds, strict=True))
+    assert (kinds["0.qkv"], kinds["0.o_proj"]) == (OpKind.PARTIAL, OpKind.REPLICATED)
+    whole = [index for index, op in enumerate(two_ranks.ops) if "partial" not in op]
+    ours, theirs = (two_ranks.fingerprints(0, two_ranks.n_rows, rank)[:, whole] for rank in (0, 1))
+    # ranks of the stand-in compute all of it
+    assert (ours == theirs).all()
+    assert replay(two_ranks.path).comparison.verdict == "identical"
+
+
+def test_what_a_rank_drew_for_itself_is_seen_though_the_broadcast_hides_it(two_ranks, monkeypatch):
+    from fastdeploy.worker.gpu_model_runner import GPUModelRunner
+
+    from tests.engines.fastdeploy import tiny
+
+    postprocess, drawing = GPUModelRunner._postprocess, []
+    forward = tiny.Sampler.forward
+
+    def told(self, *args):
+        drawing[:] = [self.rank]
+        return postprocess(self, *args)
+
+    def off(self, logits, metadata, idxs):
+        return forward(self, logits * (-1 if drawing == [1] else 1), metadata, idxs)
+
+    monkeypatch.setattr(GPUModelRunner, "_postprocess", told)
+    monkeypatch.setattr(tiny.Sampler, "forward", off)
+    found = replay(two_ranks.path).comparison
+    assert (found.verdict, found.first.op, found.first.rank) == ("diverged", "sampled", 1)
+    assert found.tokens.equal
+    assert {found.ops[op] for op in found.divergent.op} == {"sampled"}
 
 
 def test_on_the_built_in_engine_the_same_requests_are_run(run):
@@ -287,3 +329,18 @@ def test_the_doctor_tells_the_holes_of_a_trace_and_of_a_serve_yaml(run, tmp_path
     foreseen = checkup.examine(str(serve_yaml(tmp_path)))["holes"]
     # the arguments leave prefix caching at FastDeploy's default; there is no config.json to tell of biases
     assert [hole.partition(":")[0] for hole in foreseen] == ["prefix-caching"]
+
+
+def test_sketches_are_kept_beside_fingerprints_on_the_cpu(fake, tmp_path):
+    serve = serve_config(
+        {
+            "model": "tiny",
+            "engine": {"name": "fastdeploy", **ENGINE},
+            "requests": REQUESTS[1:2],
+            "record": {"sketch": True},
+        }
+    )
+    trace = TraceReader(record(serve, str(tmp_path / "run.zarr")).path)
+    at = trace.ops.index("0.attn")
+    assert trace.has_sketches
+    assert np.isfinite(trace.sketches(0, trace.n_rows)[:, at]).all()
