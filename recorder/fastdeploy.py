@@ -192,7 +192,7 @@ def attach_tasks(writer: TraceWriter, tasks: bytes) -> None:
 
 
 def _request(data: dict[str, Any]) -> Request:
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in data["sampling"].items()
     }
     sampling = SamplingParams(**values)
