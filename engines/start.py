@@ -52,7 +52,7 @@ def start_engine(
     ranks = Ranks.start(size) if size > 1 else None
     try:
         if ranks:
-            ranks.tell(Work(config, tuple(requests), forced, fault))
+            ranks.tell(Work(config, tuple(requests), forced, fault, tuple(instruments)))
         engine = BuiltinEngine(
             config,
             checkpoint,

@@ -72,6 +72,8 @@ class CpuRunner:
     def reserve(self, rows: int, samples: int) -> None:
         """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
         self._workspace.begin(self._step_bytes(rows, samples))
+        if self._group:
+            self._group.reserve(self._message_bytes(rows, samples))
 
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from detrec.config import ServeConfig
 from detrec.engines.base import RankProbe, Request, Sample, Scheduler, Step
+from detrec.engines.instrument import Instrument
 from detrec.errors import EngineError
 from detrec.kernels.rendezvous import Rendezvous
 
@@ -34,21 +35,23 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an engine is made of; as the arguments of `start_engine`."""
+    """What an engine is made of; as the arguments of `start_engine`. Each rank has instruments of its own."""
 
     config: ServeConfig
     requests: tuple[Request, ...]
     forced: Mapping[str, Sequence[int]] | None
     fault: str
+    instruments: tuple[Instrument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that begins: whether it follows a plan, and what of it is watched by whom."""
+    """A run that begins: whether it follows a plan, what of it is watched by whom, and its last step."""
 
     following: bool
     names: frozenset[str]
     probe: RankProbe | None
+    until: int | None = None
 
 
 class Ranks:
