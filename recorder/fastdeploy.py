@@ -23,7 +23,6 @@ from detrec.recorder.levels import recorded_ops
 from detrec.recorder.probe import TraceProbe
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.writer import TraceWriter
-from detrec.schema import build
 
 if TYPE_CHECKING:
     from detrec.engines.fastdeploy.watch import WaitingProbe
@@ -193,7 +192,10 @@ def attach_tasks(writer: TraceWriter, tasks: bytes) -> None:
 
 
 def _request(data: dict[str, Any]) -> Request:
-    sampling = build(SamplingParams, data["sampling"], "requests.json")
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data["sampling"].items()
+    }
+    sampling = SamplingParams(**values)
     return Request(data["id"], tuple(data["prompt"]), sampling, data["arrival"])
 
 

@@ -64,15 +64,8 @@ def record_on_fastdeploy(
         offline.ask(requests)
         return requests
 
-    return _run(
-        config,
-        Order(config.record.level, sketch=config.record.sketch),
-        ask,
-        output,
-        overwrite,
-        notify,
-        progress,
-    )
+    order = Order(config.record.level, sketch=config.record.sketch)
+    return _run(config, order, ask, output, overwrite, notify, progress)
 
 
 def replay_on_fastdeploy(

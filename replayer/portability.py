@@ -33,7 +33,7 @@ class Outlook:
 def outlook(manifest: Mapping[str, Any], here: Machine) -> Outlook:
     """Can `here` replay the recording of `manifest`, schedule and tokens forced, with equal bits?"""
     engine, recorded = manifest["config"]["engine"], manifest["environment"]
-    if engine["name"] in FOREIGN:
+    if engine.get("name") in FOREIGN:
         return _foreign(engine["name"], here)
     device = manifest["engine"].get("device", {"kind": "cpu"})
     if not engine["deterministic"]:

@@ -1,56 +1,27 @@
 """FastDeploy recorded and replayed from a serve.yaml, with the stand-in in its place."""
 
-import json
 import os
-import threading
-import time
 
+import numpy as np
 import pytest
 
 from detrec import checkup
 from detrec.config import serve_config
-from detrec.engines.base import EventKind, Kind
-from detrec.errors import ConfigError, EngineError, TraceError
-from detrec.recorder import fastdeploy_run
+from detrec.engines.base import EventKind, Kind, OpKind
+from detrec.errors import ConfigError, TraceError
 from detrec.recorder.fastdeploy import recorded_in
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
 from detrec.recorder.verify import verify
 from detrec.replayer.replay import replay
-from tests.command import detrec
-from tests.engines.fastdeploy.standin import FAKE, installed, plugin_metadata
-
-# fourteen blocks of four are too few for all three: somebody is preempted
-ENGINE = {"max_num_batched_tokens": 20, "num_gpu_blocks_override": 14, "max_num_seqs": 3}
-REQUESTS = [
-    {
-        "id": "long",
-        "prompt_token_ids": list(range(2, 30)),
-        "sampling": {"temperature": 0.5, "max_tokens": 8},
-    },
-    {"id": "seeded", "prompt_token_ids": [5, 6, 7], "sampling": {"seed": 7, "max_tokens": 20}},
-    {"id": "text", "prompt": "hello there, you", "sampling": {"temperature": 0.8, "max_tokens": 12}},
-]
-
-
-def config(requests=REQUESTS, **engine):
-    section = {"name": "fastdeploy", **ENGINE, **engine}
-    return serve_config({"model": "tiny", "engine": section, "requests": requests})
+from tests.engines.fastdeploy.standin import installed
+from tests.recorder.fastdeploy_runs import ENGINE, REQUESTS, config, record_together, serve_yaml
 
 
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory):
     with installed(tmp_path_factory.mktemp("meta")):
         yield
-
-
-def record_together(serve, path, **options):
-    """Record with all requests there before the first step, so that every run has the same steps."""
-    from fastdeploy.engine.engine import LLMEngine
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LLMEngine, "expected", len(serve.requests))
-        return record(serve, str(path), **options)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +105,47 @@ def test_nothing_forced_the_engine_answers_the_same_requests(fake, tmp_path):
     assert (found.verdict, found.tokens.equal) == ("identical", True)
 
 
+@pytest.fixture(scope="module")
+def two_ranks(fake, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ranks") / "run.zarr"
+    record_together(config(tensor_parallel_size=2), path)
+    return TraceReader(path)
+
+
+def test_every_rank_is_recorded(two_ranks):
+    assert (two_ranks.ranks, two_ranks.status, two_ranks.ops[-1]) == (2, "complete", "broadcast")
+    kinds = dict(zip(two_ranks.ops, two_ranks.kinds, strict=True))
+    assert (kinds["0.qkv"], kinds["0.o_proj"]) == (OpKind.PARTIAL, OpKind.REPLICATED)
+    whole = [index for index, op in enumerate(two_ranks.ops) if "partial" not in op]
+    ours, theirs = (two_ranks.fingerprints(0, two_ranks.n_rows, rank)[:, whole] for rank in (0, 1))
+    # ranks of the stand-in compute all of it
+    assert (ours == theirs).all()
+    assert replay(two_ranks.path).comparison.verdict == "identical"
+
+
+def test_what_a_rank_drew_for_itself_is_seen_though_the_broadcast_hides_it(two_ranks, monkeypatch):
+    from fastdeploy.worker.gpu_model_runner import GPUModelRunner
+
+    from tests.engines.fastdeploy import tiny
+
+    postprocess, drawing = GPUModelRunner._postprocess, []
+    forward = tiny.Sampler.forward
+
+    def told(self, *args):
+        drawing[:] = [self.rank]
+        return postprocess(self, *args)
+
+    def off(self, logits, metadata, idxs):
+        return forward(self, logits * (-1 if drawing == [1] else 1), metadata, idxs)
+
+    monkeypatch.setattr(GPUModelRunner, "_postprocess", told)
+    monkeypatch.setattr(tiny.Sampler, "forward", off)
+    found = replay(two_ranks.path).comparison
+    assert (found.verdict, found.first.op, found.first.rank) == ("diverged", "sampled", 1)
+    assert found.tokens.equal
+    assert {found.ops[op] for op in found.divergent.op} == {"sampled"}
+
+
 def test_on_the_built_in_engine_the_same_requests_are_run(run):
     """Bits cannot be equal; rows, forced tokens and ops stand side by side."""
     overrides = ["engine.name=builtin", "model=builtin:qwen2-tiny", "engine.max_model_len=64"]
@@ -156,128 +168,19 @@ def test_a_trace_without_tasks_cannot_be_replayed(run, tmp_path):
         replay(str(tmp_path / "bare.zarr"))
 
 
-def test_a_plugin_that_does_not_load_is_noticed(tmp_path, monkeypatch):
-    """FastDeploy goes on with its own runner, without a word: there would be nothing in the trace."""
-    with installed(tmp_path / "meta"):
-        points = tmp_path / "meta" / "detrec_plugins-0.dist-info" / "entry_points.txt"
-        points.write_text(points.read_text().replace("model_runner", "no_such_function"))
-        with pytest.raises(EngineError, match="did not load detrec's plugin") as raised:
-            record(config(), str(tmp_path / "run.zarr"))
-    assert "model_runner()" in raised.value.hint
-    assert not (tmp_path / "run.zarr").exists()
-
-
-def test_what_the_worker_refuses_is_the_error(fake, tmp_path):
-    with pytest.raises(EngineError, match="as it is configured: speculative decoding is not supported"):
-        record(config(speculative_config={"method": "mtp"}), str(tmp_path / "run.zarr"))
-
-
-def test_where_graphs_hide_the_layers_it_is_said(fake, tmp_path):
-    said = []
-    graphs = config(REQUESTS[1:2], graph_optimization_config={"use_cudagraph": True})
-    trace = TraceReader(record(graphs, str(tmp_path / "run.zarr"), notify=said.append).path)
-    assert (trace.status, trace.ops) == ("complete", ("logits", "sampled"))
-    assert said[-1] == "its graphs hide the layers: only logits and tokens are recorded"
-
-
-def test_a_worker_that_does_not_start(fake, tmp_path, monkeypatch):
-    """FastDeploy's LLM is there all the same, without a word."""
-    from fastdeploy.worker.gpu_model_runner import GPUModelRunner
-
-    def failing(self):
-        raise SystemExit
-
-    monkeypatch.setattr(GPUModelRunner, "profile_run", failing)
-    monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    with pytest.raises(EngineError, match="FastDeploy's workers died"):
-        record(config(), str(tmp_path / "run.zarr"))
-
-
-def test_a_prompt_that_leaves_no_room(fake, tmp_path):
-    request = {"id": "a", "prompt_token_ids": [5] * 64}
-    with pytest.raises(ConfigError, match="request a: its prompt of 64 tokens leaves no room"):
-        record(config([request]), str(tmp_path / "run.zarr"))
-
-
-def test_a_worker_that_dies_leaves_what_it_recorded(fake, tmp_path, monkeypatch):
-    from fastdeploy.worker.gpu_model_runner import GPUModelRunner
-
-    settle, steps = GPUModelRunner._postprocess, []
-
-    def dying(self, *args):
-        steps.append(len(steps))
-        if len(steps) == 3:
-            # longer than a recorder waits until it commits
-            time.sleep(0.25)
-        if len(steps) == 4:
-            raise SystemExit
-        return settle(self, *args)
-
-    monkeypatch.setattr(GPUModelRunner, "_postprocess", dying)
-    monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    with pytest.raises(EngineError, match="workers died"):
-        record(config(), str(tmp_path / "run.zarr"))
-    trace = TraceReader(tmp_path / "run.zarr")
-    assert (trace.status, trace.n_steps) == ("failed", 3)
-    assert trace.reason.startswith("EngineError: FastDeploy's workers died")
-
-
-def test_an_interruption_leaves_a_failed_trace(fake, tmp_path, monkeypatch):
-    wait = fastdeploy_run._wait
-
-    def interrupted(order, offline, requests, progress):
-        wait(order, offline, requests, progress)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fastdeploy_run, "_wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        record(config(), str(tmp_path / "run.zarr"))
-    trace = TraceReader(tmp_path / "run.zarr")
-    assert (trace.status, trace.reason) == ("failed", "KeyboardInterrupt")
-    assert trace.n_steps > 3
-
-
-@pytest.mark.parametrize(
-    ("engine", "said", "hint"),
-    [
-        ({"max_num_seq": 3}, "'max_num_seq' is no argument", "did you mean max_num_seqs?"),
-        ({"model": "x"}, "'model' is no argument", "model stands beside engine"),
-        ({"enable_overlap_schedule": True}, "enable_overlap_schedule: true launches rows", "set it to false"),
-    ],
-)
-def test_arguments_are_held_against_the_installed_engines(fake, tmp_path, engine, said, hint):
-    with pytest.raises(ConfigError, match=said) as raised:
-        record(config(**engine), str(tmp_path / "run.zarr"))
-    assert hint in raised.value.hint
-
-
-def test_a_sampling_parameter_that_it_does_not_have(fake, tmp_path):
-    request = {"id": "a", "prompt": "x", "sampling": {"ignore_eos": True}}
-    with pytest.raises(ConfigError, match=r"request a: sampling\.ignore_eos: this FastDeploy has no such"):
-        record(config([request]), str(tmp_path / "run.zarr"))
-
-
-def serve_yaml(folder):
-    path = folder / "serve.yaml"
-    engine = {"name": "fastdeploy", **ENGINE, "tensor_parallel_size": 1}
-    path.write_text(json.dumps({"model": "tiny", "engine": engine, "requests": REQUESTS}))
-    return path
-
-
-def test_without_fastdeploy_the_command_says_how_to_install_it(tmp_path):
-    done = detrec("record", serve_yaml(tmp_path), "-o", tmp_path / "run.zarr")
-    assert (done.code, done.stdout) == (2, "")
-    assert "engine.name: fastdeploy: cannot be imported: No module named 'fastdeploy'" in done.stderr
-    assert "hint: install FastDeploy for your GPU as its installation guide says: https://" in done.stderr
-
-
-def test_the_command_records(tmp_path):
-    places = [str(FAKE), str(plugin_metadata(tmp_path / "meta")), os.environ.get("PYTHONPATH", "")]
-    run = tmp_path / "run.zarr"
-    done = detrec("record", serve_yaml(tmp_path), "-o", run, PYTHONPATH=os.pathsep.join(places))
-    assert done.code == 0, done.stderr
-    assert done.stdout.startswith(f"recorded {run}: ")
-    assert "FastDeploy is not deterministic here: qkv-bias: " in done.stderr
+def test_sketches_are_kept_beside_fingerprints_on_the_cpu(fake, tmp_path):
+    serve = serve_config(
+        {
+            "model": "tiny",
+            "engine": {"name": "fastdeploy", **ENGINE},
+            "requests": REQUESTS[1:2],
+            "record": {"sketch": True},
+        }
+    )
+    trace = TraceReader(record(serve, str(tmp_path / "run.zarr")).path)
+    at = trace.ops.index("0.attn")
+    assert trace.has_sketches
+    assert np.isfinite(trace.sketches(0, trace.n_rows)[:, at]).all()
 
 
 def test_the_doctor_tells_the_holes_of_a_trace_and_of_a_serve_yaml(run, tmp_path):

@@ -9,7 +9,7 @@ from detrec.recorder.merge import merge
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.verify import verify
 from detrec.recorder.writer import TraceWriter
-from tests.recorder.runs import MANIFEST, Run, files_of, open_writer, write_step
+from tests.recorder.runs import KINDS, MANIFEST, Run, files_of, open_writer, write_step
 
 
 def split(run, folder, lengths=None):
@@ -29,7 +29,7 @@ def split(run, folder, lengths=None):
 def test_it_is_what_one_recorder_of_all_ranks_had_written(tmp_path, ranks):
     run = Run(ranks=ranks)
     run.record(tmp_path / "whole.zarr")
-    merge(split(run, tmp_path), tmp_path / "merged.zarr", MANIFEST)
+    merge(split(run, tmp_path), tmp_path / "merged.zarr", MANIFEST, kinds=KINDS)
     whole, merged = (dict(files_of(tmp_path / name)) for name in ("whole.zarr", "merged.zarr"))
     # the root has the trace's own uuid, and with it another digest
     del whole["zarr.json"], merged["zarr.json"]

@@ -1,8 +1,9 @@
 """Ops by FastDeploy's module names, in causal order, under the built-in engine's names."""
 
+from detrec.engines.base import OpKind
 from detrec.engines.builtin.model import op_names
 from detrec.engines.builtin.weights import open_checkpoint
-from detrec.engines.fastdeploy.names import names_of
+from detrec.engines.fastdeploy.names import kinds_of, names_of
 
 _INSIDE = (
     *("input_layernorm", "self_attn", "self_attn.qkv_proj", "self_attn.attn", "self_attn.o_proj"),
@@ -19,7 +20,7 @@ def paths(layers=2, inside=_INSIDE, base="qwen2."):
 
 def test_ops_of_a_decoder_have_the_built_in_engines_names_and_order():
     """So that a trace of FastDeploy compares with one of the built-in engine, op by op."""
-    ours = op_names(open_checkpoint("builtin:qwen2-tiny").config)
+    ours = [*op_names(open_checkpoint("builtin:qwen2-tiny").config)]
     theirs = names_of(paths(layers=2), ranks=1).ops
     assert set(theirs) <= set(ours)
     common = [name for name in ours if name in theirs]
@@ -45,6 +46,16 @@ def test_ranks_have_what_an_all_reduce_is_given_before_what_it_gives():
     for before, after in (("0.o_partial", "0.o_proj"), ("0.down_partial", "0.down_proj")):
         assert names.ops.index(before) + 1 == names.ops.index(after)
     assert names.ops[-2:] == ("sampled", "broadcast")
+
+
+def test_what_a_rank_holds_of_an_op():
+    """A share that FastDeploy lays out is compared as a summand is: with as many ranks, rank by rank."""
+    ops = names_of(paths(layers=1), ranks=2).ops
+    own = {op for op, kind in zip(ops, kinds_of(ops, 2), strict=True) if kind is OpKind.PARTIAL}
+    assert own == {
+        *("embedding_partial", "0.qkv", "0.attn", "0.o_partial", "0.gate_up", "0.act", "0.down_partial")
+    }
+    assert set(kinds_of(ops, 1)) == {OpKind.REPLICATED}
 
 
 def test_a_layer_of_other_modules_is_recorded_by_what_it_returns():

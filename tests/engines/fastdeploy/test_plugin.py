@@ -1,125 +1,18 @@
 """The plugin in a runner of FastDeploy's surface: what it tells, what it leaves alone, how it gives up."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from detrec.config import SamplingParams
-from detrec.engines.base import Request
-from detrec.engines.fastdeploy.journal import Job
-from detrec.engines.fastdeploy.plugin import recording
 from detrec.errors import EngineError
-from detrec.kernels import cuda
-from detrec.recorder.device_probe import DeviceProbe
-from detrec.recorder.fastdeploy import HostProbe
 from detrec.recorder.reader import TraceReader
-from detrec.recorder.writer import TraceWriter
-from detrec.replayer.compare import compare
-from tests.engines.builtin.host_device import HostDevice, host_gpu
+from tests.engines.fastdeploy.served import REQUESTS, Kept, Served
 from tests.engines.fastdeploy.standin import installed
-
-REQUESTS = (
-    Request("a", tuple(range(2, 12)), SamplingParams(max_tokens=5, seed=42)),
-    Request("b", (5, 6, 7), SamplingParams(max_tokens=4, seed=7)),
-)
-ARGUMENTS = {
-    "max_num_batched_tokens": 8,
-    "max_num_seqs": 3,
-    "enable_overlap_schedule": False,
-    "graph_optimization_config": {"use_cudagraph": False},
-}
-
-
-class Kept:
-    """A Journal in this process: a trace at `path`, and all else that it was told."""
-
-    def __init__(self, path, job=REQUESTS, broken_op=""):
-        self.path, self.requests, self.broken_op = path, job, broken_op
-        self.told = []
-
-    def active(self, manifest):
-        self.told.append(("active", manifest))
-
-    def refuse(self, reason):
-        self.told.append(("refused", reason))
-
-    def job(self):
-        return None if self.requests is None else Job(self.requests)
-
-    def open(self, ops, device):
-        self.ops = tuple(ops)
-        self.writer = TraceWriter(self.path, manifest={}, requests=self.requests, ops=ops)
-        if device is None:
-            self.probe = HostProbe(self.writer, ops)
-        else:
-            self.probe = DeviceProbe(self.writer, ops, device, at_once=True)
-        if self.broken_op:
-            inner = self.probe.op
-
-            def op(name, *args):
-                if name == self.broken_op:
-                    raise RuntimeError("the probe broke")
-                inner(name, *args)
-
-            self.probe.op = op
-        return self.probe, self.ops
-
-    def close(self, batches, prepared, error):
-        self.told.append(("closed", error))
-        if error:
-            self.writer.fail(error)
-        else:
-            self.probe.finish()
-            self.writer.close()
 
 
 @pytest.fixture
 def fake(tmp_path):
     with installed(tmp_path / "meta"):
         yield
-
-
-class Served:
-    """The stand-in's scheduler and a runner, one turn after another; `journal` None is FastDeploy alone."""
-
-    def __init__(self, journal, device="cpu", **arguments):
-        from fastdeploy.engine.args_utils import EngineArgs
-        from fastdeploy.engine.sched.resource_manager_v1 import ResourceManagerV1
-        from fastdeploy.worker.gpu_model_runner import GPUModelRunner
-
-        config = EngineArgs(**{**ARGUMENTS, **arguments}).create_engine_config()
-        self.manager = ResourceManagerV1(config)
-        made = recording(GPUModelRunner, lambda rank: journal) if journal else GPUModelRunner
-        self.runner = made(config, device, 0, 0, 0)
-        self.runner.load_model()
-        self.runner.profile_run()
-        self.requests = {}
-
-    def run(self, requests=REQUESTS):
-        from fastdeploy.engine.request import Request as Foreign
-
-        for request in requests:
-            values = {"max_tokens": request.sampling.max_tokens, "seed": request.sampling.seed}
-            foreign = Foreign.from_dict(
-                {"request_id": request.id, "prompt_token_ids": request.prompt, "eos_token_ids": [1], **values}
-            )
-            self.requests[request.id] = foreign
-            self.manager.waiting.append(foreign)
-        slots = len(self.manager.slots)
-        for _ in range(60):
-            tasks = self.manager.schedule()
-            if tasks:
-                self.runner.insert_tasks_v1(tasks, slots)
-            self.runner.execute_model(tasks or None, slots)
-            for slot, (token, stopped) in (self.runner.output or {}).items():
-                request = self.manager.slots[slot]
-                request.output_token_ids.append(token)
-                request.num_computed_tokens = len(request.tokens) - 1
-                if stopped:
-                    self.manager.finish(request)
-            self.runner.output = None
-        return {name: request.output_token_ids for name, request in self.requests.items()}
 
 
 def test_what_is_served_is_what_is_served_without_it(fake, tmp_path):
@@ -218,69 +111,41 @@ def test_a_request_that_nobody_announced_ends_the_recording(fake, tmp_path):
     assert journal.told[1:] == [("closed", "FastDeploy runs request b, which was not asked for")]
 
 
-@pytest.fixture
-def simulated(monkeypatch):
-    """A GPU that is host memory and Triton's interpreter."""
-    monkeypatch.setattr("detrec.engines.fastdeploy.worker.Device", lambda *args: HostDevice(*args[:2]))
-    monkeypatch.setattr("detrec.kernels.arrays.current_stream", lambda framework, device: 0)
-    with host_gpu():
-        yield
+def test_seeds_are_read_where_they_are_used(fake, tmp_path):
+    """All slots' seeds move at every step, by four: a request's own token count does not give them."""
+    journal = Kept(tmp_path / "run.zarr")
+    served, used = Served(journal), []
+    draw = served.runner.sampler.forward
+
+    def drawing(logits, metadata, idxs):
+        used.append(metadata.seed.numpy()[:, 0].tolist())
+        return draw(logits, metadata, idxs)
+
+    served.runner.sampler.forward = drawing
+    served.run()
+    samples = TraceReader(tmp_path / "run.zarr").samples()
+    slots = {"a": 0, "b": 1}
+    expected = [
+        used[step][slots[REQUESTS[of].id]] for step, of in zip(samples.step, samples.request, strict=True)
+    ]
+    assert samples.seed.tolist() == expected
+    # b came a step after a, and began with its bare seed
+    assert expected[samples.request.tolist().index(1)] == 7
 
 
-def test_on_a_gpu_the_same_is_recorded_and_nobody_waits(fake, tmp_path, simulated):
-    """Fingerprints by the device's kernel, small tensors copied behind the work; the trace is the CPU's."""
-    short = (Request("b", (5, 6, 7), SamplingParams(max_tokens=2, seed=7)),)
-    host, device = Kept(tmp_path / "cpu.zarr", job=short), Kept(tmp_path / "gpu.zarr", job=short)
-    Served(host).run(short)
-    before = cuda.waits()
-    Served(device, device="gpu:0").run(short)
-    assert isinstance(device.probe, DeviceProbe)
-    assert cuda.waits() == before
-    assert device.told[1:] == [("closed", "")]
-    found = compare(TraceReader(host.path), TraceReader(device.path))
-    assert (found.verdict, found.tokens.equal) == ("identical", True)
+def test_a_slot_that_waits_for_a_block_has_not_finished(fake, tmp_path):
+    """FastDeploy stops it too, and starts it again once it has been given one."""
+    journal = Kept(tmp_path / "run.zarr", job=REQUESTS[:1])
+    served, waits = Served(journal), []
+    settle = served.runner._settle
 
+    def settling(slot, *step):
+        settle(slot, *step)
+        waits.append(bool(served.runner.slots["is_block_step"][slot]))
 
-def test_forced_tokens_reach_a_gpus_memory(simulated):
-    paddle = pytest.importorskip("paddle")
-    from detrec.engines.fastdeploy.rerun import Recorded, force
-    from detrec.engines.fastdeploy.slots import Slots
-    from detrec.engines.fastdeploy.tasks import Task
-    from detrec.errors import ReplayError
-
-    slots = Slots(4)
-    slots.insert(Task("prefill", "a", 1, (0,), 0, 2, 2))
-    running = slots.run(0, np.array([0, 2, 0]), 2, {})
-    tokens = paddle.to_tensor(np.array([[4], [5], [6]]))
-    force(tokens, running, Recorded((), {(0, "a"): 9}, {}), HostDevice("paddle", "gpu").stream)
-    assert tokens.numpy().tolist() == [[4], [9], [6]]
-    with pytest.raises(ReplayError, match="step 0: request a draws a token, and drew none when recorded"):
-        force(tokens, running, Recorded((), {}, {}), None)
-
-
-def test_the_inputs_of_an_all_reduce_are_told_inside_their_module_only(fake):
-    import fastdeploy.distributed.communication as communication
-    import paddle
-    from paddle import nn
-
-    from detrec.engines.fastdeploy.allreduce import watch_all_reduce
-    from tests.engines.fastdeploy import tiny
-
-    nccl = {"qwen2.layers.0.self_attn.o_proj": "0.o_partial"}
-    assert not watch_all_reduce(tiny.CausalLM(4, 4), nccl, print)
-    reducer = SimpleNamespace(custom_all_reduce=lambda x: x + 1)
-    communication._TP_AR = reducer
-
-    class Row(nn.Linear):
-        def forward(self, x):
-            return communication._TP_AR.custom_all_reduce(super().forward(x))
-
-    model = nn.Sequential(Row(3, 3), nn.Identity())
-    told = []
-    assert watch_all_reduce(model, {"0": "0.o_partial"}, lambda *args: told.append(args))
-    x = paddle.ones([2, 3])
-    out = model(x)
-    communication._TP_AR.custom_all_reduce(x)
-    ((op, given, kernel),) = told
-    assert (op, kernel) == ("0.o_partial", "SimpleNamespace")
-    assert (out.numpy() == given.numpy() + 1).all()
+    served.runner._settle = settling
+    served.run(REQUESTS[:1])
+    trace = TraceReader(tmp_path / "run.zarr")
+    assert any(waits)
+    assert trace.status == "complete"
+    assert [len(trace.finished(step.index)) for step in trace.steps()] == [*[0] * (trace.n_steps - 1), 1]

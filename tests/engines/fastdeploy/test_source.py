@@ -13,8 +13,10 @@ import pytest
 
 from detrec.config import SamplingParams, serve_config
 from detrec.engines.base import EventKind, Kind, Request
+from detrec.engines.fastdeploy.names import names_of
 from detrec.engines.fastdeploy.offline import arguments_of
 from detrec.engines.fastdeploy.plugin import recording
+from detrec.engines.hooks import Hooks, modules_of
 from detrec.recorder.fastdeploy import (
     FileJournal,
     Order,
@@ -238,6 +240,30 @@ def test_its_plugin_loader_finds_detrec(tmp_path, monkeypatch):
     loaded = load_model_runner_plugins()
     assert issubclass(loaded, GPUModelRunner)
     assert loaded is not GPUModelRunner
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_its_decoders_have_every_op(name, monkeypatch):
+    """By the names of the real models' modules; their forward needs a GPU."""
+    from tests.engines.fastdeploy.real_models import causal_lm
+
+    model = causal_lm(name, monkeypatch)
+    inside = [
+        "attn_norm",
+        "qkv",
+        "attn",
+        "o_proj",
+        "attn_residual",
+        "mlp_norm",
+        "gate_up",
+        "act",
+        "down_proj",
+        "output",
+    ]
+    layers = [f"{layer}.{op}" for layer in range(2) for op in inside]
+    names = names_of(modules_of(model), ranks=1)
+    assert names.ops == ("embedding", *layers, "final_norm", "logits", "sampled")
+    assert Hooks(model, names.taps, print)
 
 
 def test_its_requests_and_sampling_parameters_take_what_detrec_gives():

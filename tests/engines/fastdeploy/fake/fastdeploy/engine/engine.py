@@ -1,8 +1,9 @@
-"""The engine: a worker in a thread, and a scheduler that hears what the worker drew."""
+"""The engine: a worker a rank in a thread, and a scheduler that hears what rank 0 drew."""
 
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import paddle
 
@@ -65,7 +66,7 @@ class LLMEngine:
             self.resources.waiting.append(request)
             self.received += 1
 
-    def _runner(self):
+    def _runner(self, rank):
         from fastdeploy.plugins.model_runner import load_model_runner_plugins
 
         try:
@@ -73,16 +74,17 @@ class LLMEngine:
         except Exception:
             # as FastDeploy does: nobody is told
             from fastdeploy.worker.gpu_model_runner import GPUModelRunner as runner_class
-        # Paddle asks every thread whether it runs eagerly
-        paddle.disable_static()
-        runner = runner_class(fd_config=self.cfg, device="cpu", device_id=0, rank=0, local_rank=0)
+        runner = runner_class(fd_config=self.cfg, device="cpu", device_id=0, rank=rank, local_rank=rank)
         runner.load_model()
         runner.profile_run()
         return runner
 
     def _work(self):
         try:
-            runner = self._runner()
+            # Paddle asks every thread whether it runs eagerly
+            ranks = self.cfg.parallel_config.tensor_parallel_size
+            pool = ThreadPoolExecutor(ranks, initializer=paddle.disable_static)
+            runners = [pool.submit(self._runner, rank).result() for rank in range(ranks)]
         except Exception as error:
             self.failure = error
             return
@@ -92,12 +94,17 @@ class LLMEngine:
             with self.lock:
                 ready = self.received >= self.expected
                 tasks = self.resources.schedule() if ready else []
-                if tasks:
-                    runner.insert_tasks_v1(tasks, len(self.resources.slots))
-                runner.execute_model(tasks or None, len(self.resources.slots))
-                busy = self._take(runner)
+                turns = [pool.submit(self._turn, runner, tasks) for runner in runners]
+                for turn in turns:
+                    turn.result()
+                busy = self._take(runners[0])
             if not busy:
                 time.sleep(0.001)
+
+    def _turn(self, runner, tasks):
+        if tasks:
+            runner.insert_tasks_v1(tasks, len(self.resources.slots))
+        runner.execute_model(tasks or None, len(self.resources.slots))
 
     def _take(self, runner):
         output, runner.output = runner.output, None

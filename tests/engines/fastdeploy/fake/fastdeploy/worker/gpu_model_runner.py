@@ -1,5 +1,6 @@
 """A model runner with the methods, in the order, of FastDeploy's; its kernels' work is done in numpy."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,9 @@ import paddle
 
 from fastdeploy.engine.request import RequestType
 from tests.engines.fastdeploy.tiny import CausalLM, Sampler
+
+# by configuration: where its ranks wait for each other, and what rank 0 drew
+_meetings, _meeting = {}, threading.Lock()
 
 
 class GPUModelRunner:
@@ -115,12 +119,25 @@ class GPUModelRunner:
         hidden = paddle.to_tensor(model_output.numpy()[last] * (lengths > 0)[:, None].astype(np.float32))
         logits = self.model.compute_logits(hidden, self.forward_meta)
         sampled = self.sampler(logits, self._metadata(), p_done_idxs)
-        tokens = sampled.sampled_token_ids.numpy()[:, 0]
+        tokens = np.from_dlpack(sampled.sampled_token_ids)[:, 0]
+        self._broadcast(tokens)
         self.output = {}
         for slot in np.flatnonzero(lengths):
             self._settle(int(slot), int(lengths[slot]), int(tokens[slot]))
         self.slots["infer_seed"] += 4
         return None, sampled, None
+
+    def _broadcast(self, tokens):
+        ranks = self.fd_config.parallel_config.tensor_parallel_size
+        if ranks == 1:
+            return
+        with _meeting:
+            barrier, shared = _meetings.setdefault(id(self.fd_config), (threading.Barrier(ranks), {}))
+        if self.rank == 0:
+            shared["tokens"] = tokens.copy()
+        barrier.wait(timeout=10)
+        tokens[:] = shared["tokens"]
+        barrier.wait(timeout=10)
 
     def _settle(self, slot, length, token):
         inputs = self.slots
