@@ -4,17 +4,13 @@ stdout carries the result and nothing else; progress, notes and errors go to std
 are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not tell.
 """
 
-import os
-import sys
-import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from detrec import __version__, interrupt
+from detrec import __version__
 from detrec import options as opt
 from detrec.console import note, say, show
-from detrec.errors import DetrecError
 
 app = typer.Typer(
     add_completion=False,
@@ -79,6 +75,7 @@ def replay(
     keep_tensors: opt.KeepTensors = None,
     repeat: opt.Repeat = None,
     overwrite: opt.Overwrite = False,
+    by: opt.By = "bits",
     as_json: opt.Json = False,
     tui: opt.Tui = None,
     at: opt.At = "",
@@ -89,6 +86,7 @@ def replay(
     from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
 
+    report.check_by(by)
     explorable = opening.opens(tui, as_json=as_json)
     with opening.room(explorable, output, keep_tensors, diagnose=diagnose) as room:
         with progress_bar() as progress:
@@ -101,6 +99,7 @@ def replay(
                     fault=fault,
                     diagnose=diagnose and shown,
                     keep_tensors=room.tensors if shown else None,
+                    by_sketch=by == "sketch",
                     # an earlier replay that did not diverge gives way to this one
                     overwrite=overwrite or number > 1,
                     notify=note,
@@ -109,27 +108,27 @@ def replay(
                 repeat or 1,
             )
         result, hunted = found.shown, None if repeat is None else found
-        compared, cause, seconds = result.comparison, result.diagnosis, found.seconds
+        compared = result.comparison
+        told: dict[str, Any] = {"diagnosis": result.diagnosis, "tolerance": result.tolerance, "by": by}
+        told |= {"seconds": found.seconds, "hunt": hunted}
         if as_json:
-            facts = report.to_json(
-                compared, trace=run, replayed=output or "", seconds=seconds, diagnosis=cause, hunt=hunted
-            )
-            show(facts)
+            show(report.to_json(compared, trace=run, replayed=output or "", **told))
         else:
-            say(report.to_text(compared, seconds=seconds, diagnosis=cause, hunt=hunted))
+            say(report.to_text(compared, **told))
         if explorable and compared.verdict == "diverged":
             from detrec.story.write import write
             from detrec.tui.explore import explore_replay
 
             made = opening.made(mode, set_, fault)
             explore_replay(run, result, write, made=made, tensors=room.tensors, at=at)
-    raise typer.Exit(report.exit_code(compared))
+    raise typer.Exit(report.exit_code(compared, result.tolerance, by))
 
 
 @app.command()
 def diff(
     a: opt.A,
     b: opt.B,
+    by: opt.By = "bits",
     as_json: opt.Json = False,
 ) -> None:
     """Compare two traces, and say what they tell of the cause: exit 0 identical, 1 diverged."""
@@ -138,16 +137,21 @@ def diff(
     from detrec.recorder.reader import TraceReader
     from detrec.replayer.compare import compare
     from detrec.replayer.explain import explain_traces
+    from detrec.replayer.tolerance import compare_sketches
 
+    report.check_by(by)
     traces = TraceReader(a), TraceReader(b)
     with progress_bar() as progress:
         compared = compare(*traces, progress=progress)
     cause = explain_traces(*traces, compared)
+    sketched = by == "sketch" or all(trace.has_sketches for trace in traces)
+    tolerance = compare_sketches(*traces) if sketched else None
+    told: dict[str, Any] = {"seconds": compared.seconds, "diagnosis": cause, "tolerance": tolerance, "by": by}
     if as_json:
-        show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds, diagnosis=cause))
+        show(report.to_json(compared, trace=a, replayed=b, **told))
     else:
-        say(report.to_text(compared, seconds=compared.seconds, diagnosis=cause))
-    raise typer.Exit(report.exit_code(compared))
+        say(report.to_text(compared, **told))
+    raise typer.Exit(report.exit_code(compared, tolerance, by))
 
 
 @app.command()
@@ -222,9 +226,12 @@ def info(run: opt.Trace, as_json: opt.Json = False) -> None:
 def verify(run: opt.Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
     from detrec import summary
+    from detrec.recorder.reader import TraceReader
     from detrec.recorder.verify import verify as check
+    from detrec.replayer.agreement import ranks_disagree
 
-    say(summary.verified(run, check(run)))
+    found = check(run)
+    say(summary.verified(run, found, ranks_disagree(TraceReader(run))))
 
 
 @app.command()
@@ -254,48 +261,3 @@ def doctor(
         say(checkup.to_text(facts))
     replayable = "replay" not in facts or facts["replay"]["verdict"] == "yes"
     raise typer.Exit(0 if facts["healthy"] and replayable else 2)
-
-
-def _helped() -> str:
-    """The command whose help is wanted: the one that was named, if there is one."""
-    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"
-
-
-def _interrupted() -> int:
-    interrupt.deaf()
-    note("detrec: interrupted")
-    return 2
-
-
-def main() -> None:
-    """Run the command; a DetrecError becomes one line, a hint and exit code 2.
-
-    So does anything that goes wrong: 1 means diverged, and a crash must not be taken for a verdict.
-    """
-    sys.unraisablehook = interrupt.heed
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    try:
-        code = app(standalone_mode=False)
-        if code == interrupt.CODE:
-            raise KeyboardInterrupt
-    except DetrecError as error:
-        note(f"detrec: error: {error}")
-        if error.hint:
-            note(f"hint: {error.hint}")
-        code = 2
-    except (typer.Abort, KeyboardInterrupt):
-        code = _interrupted()
-    except Exception as error:
-        if interrupt.lost.is_set():
-            # the library that lost it stumbled over what it left undone
-            _interrupted()
-        # click's own errors say what was wrong: an option, a missing argument
-        elif not hasattr(error, "format_message"):
-            traceback.print_exc()
-        elif error.format_message():
-            note(f"detrec: error: {error.format_message()}")
-            note(f"hint: {_helped()} --help lists what there is")
-        code = 2
-    sys.exit(code)

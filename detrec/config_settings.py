@@ -1,11 +1,14 @@
 """The keys of serve.yaml, their types, defaults and bounds, as frozen dataclasses."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 DEFAULT_SEED = 42
 MAX_SEED = 922337203685477580
+
+FOREIGN: dict[str, tuple[str, ...]] = {"fastdeploy": ("name", "deterministic", "split_kv_size")}
+"""Engines that detrec did not write, and the keys of their section that are detrec's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +47,18 @@ class EngineConfig:
     """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode.
 
     `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
+    `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed
+    parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits. Of a foreign engine only the
+    keys of FOREIGN are here; whatever else its section says is in `arguments`, by its own names.
     """
 
-    name: str = field(default="builtin", metadata={"choices": ("builtin",)})
+    name: str = field(default="builtin", metadata={"choices": ("builtin", *FOREIGN)})
     framework: str = field(default="paddle", metadata={"choices": ("paddle", "torch")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "gpu")})
     dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16", "float16")})
     deterministic: bool = True
-    tensor_parallel_size: int = field(default=1, metadata={"min": 1})
+    tensor_parallel_size: int = field(default=1, metadata={"min": 1, "max": 8})
+    reduction: str = field(default="ranks", metadata={"choices": ("ranks", "tp_invariant")})
     max_model_len: int = field(default=2048, metadata={"min": 2})
     max_num_seqs: int = field(default=8, metadata={"min": 1})
     max_num_batched_tokens: int = field(default=512, metadata={"min": 1})
@@ -62,14 +69,26 @@ class EngineConfig:
     use_cudagraph: bool = True
     split_kv_size: int = field(default=16, metadata={"min": 1, "power_of_two": True})
     seed: int | None = field(default=None, metadata={"min": 0, "max": MAX_SEED})
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"derived": True})
+
+    def to_json(self) -> dict[str, Any]:
+        """The section as serve.yaml has it."""
+        if self.name in FOREIGN:
+            return {key: getattr(self, key) for key in FOREIGN[self.name]} | self.arguments
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("derived")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordConfig:
-    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op."""
+    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op.
+
+    `sketch`: beside each fingerprint four float32 numbers, by which runs of other engines, dtypes or devices
+    compare within tolerance.
+    """
 
     output: str = "run.zarr"
     level: str = field(default="op", metadata={"choices": ("layer", "op")})
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +102,5 @@ class ServeConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, so that `serve_config(config.to_json())` gives the config back."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps({**asdict(self), "engine": self.engine.to_json()}))
         return plain

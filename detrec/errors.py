@@ -4,6 +4,7 @@
     ├── ConfigError             serve.yaml, an option or a variable says something detrec cannot accept
     ├── ModelError              a model cannot be loaded, or cannot run the requests it was given
     ├── EngineError             the engine cannot go on, or cannot be had on this machine
+    │   └── RankLost            another of the engine's ranks died, gave up, left, or does not come
     ├── TraceError              a trace cannot be read or written
     │   ├── TraceIncomplete     its recorder is still running, or died before closing it
     │   ├── TraceCorrupt        its bytes are not those that were recorded
@@ -38,10 +39,16 @@ class ModelError(DetrecError):
     usual_hint = "check the model's files, or fetch them again"
 
 
-class EngineError(DetrecError):
-    """The engine cannot go on, or cannot be had on this machine."""
+class EngineError(DetrecError, RuntimeError):
+    """The engine cannot go on, or cannot be had on this machine. A RuntimeError too, as kernels raise it."""
 
     usual_hint = "detrec doctor says what this machine can run"
+
+
+class RankLost(EngineError):
+    """Another of the engine's ranks died, gave up, left, or does not come."""
+
+    usual_hint = "was it killed, or is the machine out of memory?"
 
 
 class TraceError(DetrecError):

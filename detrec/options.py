@@ -22,6 +22,9 @@ Tui = Annotated[
     typer.Option("--tui/--no-tui", help="Explore a divergence; by default on a terminal, without --json."),
 ]
 At = Annotated[str, typer.Option("--at", metavar="PLACE", help="Where the explorer opens: 'r3:45 14.attn'.")]
+By = Annotated[
+    str, typer.Option(help="What decides: every bit, or sketches within tolerance.", metavar="bits|sketch")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Other = Annotated[str | None, typer.Argument(help="The trace to hold against it.", metavar="[OTHER]")]
 A = Annotated[str, typer.Argument(help="A trace: a path or an fsspec URL.", metavar="A")]
@@ -55,5 +58,9 @@ Cause = Annotated[
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is already there.")]
 Serve = Annotated[Path, typer.Argument(help="What to run: model, engine and requests.", metavar="SERVE.YAML")]
 Replayable = Annotated[
-    str | None, typer.Argument(help="A trace: can it be replayed here bit for bit?", metavar="[RUN]")
+    str | None,
+    typer.Argument(
+        help="A trace: can it be replayed here bit for bit? A serve.yaml: is it deterministic?",
+        metavar="[RUN]",
+    ),
 ]

@@ -8,19 +8,22 @@ a step to prepare, which was measured to cost a fifth of the decoding speed.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.fingerprint import fingerprints
+from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
-from detrec.recorder.writer import TraceWriter
+from detrec.kernels.share import Share
+from detrec.recorder.steps import StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
@@ -51,6 +54,7 @@ class _Arrived:
 
     step: Step
     tokens: np.ndarray
+    layout: Layout
     region: _Region
     graph: int
     slot: _Slot
@@ -62,11 +66,21 @@ class _Arrived:
 class DeviceProbe:
     """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `meanwhile` writes what has arrived, `finish` all that is on its way.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `at_once`: the engine does not keep
+    its outputs as they are for a layer, so that each is fingerprinted when it is told. `meanwhile` writes
+    what has arrived, `finish` all that is on its way.
     """
 
-    def __init__(self, writer: TraceWriter, ops: Sequence[str], device: Device) -> None:
-        self._writer, self._device = writer, device
+    def __init__(
+        self,
+        writer: StepWriter,
+        ops: Sequence[str],
+        device: Device,
+        *,
+        shares: Mapping[str, Share] | None = None,
+        at_once: bool = False,
+    ) -> None:
+        self._writer, self._device, self._at_once = writer, device, at_once
         sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
         kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
         self._of_rows, self._of_samples = kinds
@@ -76,6 +90,7 @@ class DeviceProbe:
             for kind, name_samples in zip(kinds, (False, True), strict=True)
             for place, index in enumerate(kind.tolist())
         }
+        self._shares = self._table([ops[index] for index in self._of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
         self._graphs: dict[int, _Region] = {}
         self._now: _Region | None = None
@@ -85,6 +100,10 @@ class DeviceProbe:
         self._copies, self._computed = cuda.Stream(), cuda.Event()
         self._free: list[_Slot] = []
         self._arrived: deque[_Arrived] = deque()
+
+    def _table(self, ops: Sequence[str], shares: Mapping[str, Share]) -> ShareTable | None:
+        assert not shares.keys() & set(SAMPLE_OPS), "an op on rows that sample is cut over ranks"
+        return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
     def _region(self, rows: int, samples: int) -> _Region:
         size = self._size(rows, samples)
@@ -96,13 +115,19 @@ class DeviceProbe:
         self._started = time.perf_counter()
         self._step, self._tokens = step, np.asarray(tokens)
         self._now, self._batch, self._graph = None, [], 0
+        samples = len(step.sample_rows)
+        self._layout = Layout(step.rows, np.arange(step.rows), samples, np.arange(samples))
+
+    def place(self, layout: Layout) -> None:
+        """Outputs of the step have rows that are not its own: theirs are left out on the host."""
+        self._layout = layout
 
     def _open(self) -> _Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
-            region, rows, samples = self._eager[0], self._step.rows, len(self._step.sample_rows)
+            region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
             if self._size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
@@ -147,7 +172,7 @@ class DeviceProbe:
             self._first = (place, samples)
         self._batch.append(output)
         # outputs stay where they are for a layer, and no longer
-        if samples or "." not in name or name.endswith(".output"):
+        if self._at_once or samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
@@ -159,7 +184,10 @@ class DeviceProbe:
         start = place * rows + (self._size(region.rows, 0) if samples else 0)
         out = region.array[start : start + count * rows].reshape(count, rows)
         with on_stream(self._device.stream.handle):
-            fingerprints(self._batch, out)
+            if self._shares and not samples and any(self._shares.lengths[place : place + count]):
+                share_fingerprints(self._batch, self._shares, place, out)
+            else:
+                fingerprints(self._batch, out)
         self._batch = []
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
@@ -176,7 +204,9 @@ class DeviceProbe:
         region.copied.record(self._copies)
         seconds = time.perf_counter() - self._started
         self._arrived.append(
-            _Arrived(self._step, self._tokens, region, self._graph, slot, samples, events, seconds)
+            _Arrived(
+                self._step, self._tokens, self._layout, region, self._graph, slot, samples, events, seconds
+            )
         )
 
     def _slot(self) -> _Slot:
@@ -206,18 +236,17 @@ class DeviceProbe:
         self._free.append(arrived.slot)
 
     def _put(self, arrived: _Arrived) -> None:
-        region, step = arrived.region, arrived.step
-        rows, samples = step.rows, len(step.sample_rows)
+        region, step, layout = arrived.region, arrived.step, arrived.layout
         whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
-        prints = np.zeros((rows, len(self._places)), np.uint64)
+        prints = np.zeros((step.rows, len(self._places)), np.uint64)
         memory = arrived.slot.memory
-        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, :rows].T
-        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, :samples]
+        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, layout.rows].T
+        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, layout.samples]
         prints[np.ix_(np.array(step.sample_rows, np.intp), self._of_samples)] = drawn.T
         self._writer.step(
             step,
             arrived.tokens,
-            [prints],
+            prints,
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

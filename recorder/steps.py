@@ -6,7 +6,7 @@ use, so that the same run gives the same codes whenever it is committed.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,17 +28,46 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step as it was run; `fingerprints` holds one uint64 [rows, ops] a rank."""
+    """One step as it was run; `fingerprints` is uint64 [rows, ops].
+
+    `sketches`, where they are kept, is float32 [rows, ops * parts], else [0, 0].
+    """
 
     step: Step
     tokens: np.ndarray
-    fingerprints: tuple[np.ndarray, ...]
+    fingerprints: np.ndarray
+    sketches: np.ndarray
     kernels: tuple[str, ...]
     samples: tuple[Sample, ...]
     finished: tuple[Event, ...]
     seconds: float
     padded_rows: int
     graph_bucket: int
+
+
+class StepWriter(Protocol):
+    """Takes the steps of one rank: rank 0's TraceWriter, or another rank's RankWriter."""
+
+    @property
+    def sketch_parts(self) -> int:
+        """Numbers of a sketch; 0 where none are kept."""
+        ...
+
+    def step(
+        self,
+        step: Step,
+        tokens: Sequence[int] | np.ndarray,
+        fingerprints: np.ndarray,
+        kernels: tuple[str, ...],
+        samples: Sequence[Sample],
+        finished: Sequence[Event],
+        seconds: float,
+        padded_rows: int = 0,
+        graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
+    ) -> None:
+        """Add a step; `fingerprints` is uint64 [rows, ops], `sketches` float32 [rows, ops, sketch_parts]."""
+        ...
 
 
 class Codes:
@@ -80,8 +109,9 @@ def arrays_of(
         for name, values in columns.items()
     }
     arrays |= _rows(records, arrays)
-    for rank in range(len(records[0].fingerprints)):
-        arrays[f"fingerprints/{rank}"] = np.concatenate([record.fingerprints[rank] for record in records])
+    arrays["fingerprints/0"] = np.concatenate([record.fingerprints for record in records])
+    if records[0].sketches.shape[1]:
+        arrays["sketches/0"] = np.concatenate([record.sketches for record in records])
     fresh = list(codes.configurations)[counts["configurations"] :]
     width = specs["kernels/configurations"].width
     coded = [[codes.kernels[name] for name in kernels] for kernels in fresh]

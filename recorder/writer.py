@@ -13,14 +13,23 @@ from uuid import uuid4
 
 import numpy as np
 
-from detrec.engines.base import Event, EventKind, Request, Sample, Slice, Step
+from detrec.engines.base import Event, EventKind, OpKind, Request, Sample, Slice, Step
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
 from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
-from detrec.recorder.requests import REQUEST_ARRAYS, requests_to_arrays
-from detrec.recorder.schema import COUNTS, FORMAT_VERSION, GROUPS, group_metadata, growing_arrays
+from detrec.recorder.progress import OtherRanks
+from detrec.recorder.requests import fixed_files
+from detrec.recorder.schema import (
+    COUNTS,
+    FORMAT_VERSION,
+    group_metadata,
+    growing_arrays,
+    kinds_to_attributes,
+)
 from detrec.recorder.steps import Codes, Record, arrays_of
 from detrec.recorder.store import open_store
+
+_NO_SKETCHES = np.empty((0, 0), np.float32)
 
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
@@ -33,6 +42,10 @@ class TraceWriter:
     has no rename; killed before it is made, it leaves files without a root, which are not a trace. Steps are
     committed every `commit_steps` steps or `commit_seconds` seconds, whichever comes first; where a commit is
     slow, seconds are stretched so that commits take a twentieth of the time at most.
+
+    Of a run on several ranks this is rank 0's writer; the others' are RankWriters of the same path and
+    `uuid`. `kinds` says of every op what the ranks hold of it. Only steps that all ranks have on disk are
+    committed, and closing waits `rank_seconds` for the others to close.
 
     As a context manager, leaving it completes the trace, and an exception (Ctrl-C too) makes it a failed one.
     Raises TraceError where something is there already (unless `overwrite` is set and it is a trace) or the
@@ -47,28 +60,44 @@ class TraceWriter:
         requests: Sequence[Request],
         ops: Sequence[str],
         ranks: int = 1,
+        kinds: Sequence[OpKind] | None = None,
+        sketch_parts: int = 0,
         overwrite: bool = False,
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
+        rank_seconds: float = 10.0,
     ) -> None:
         if not ops or len(set(ops)) != len(ops) or ranks < 1 or commit_steps < 1:
             raise ValueError("expected distinct ops, at least one rank and at least one step a commit")
         self.check_free(path, overwrite=overwrite)
         self._store = open_store(path)
-        self._ops, self._ranks = tuple(ops), ranks
+        self._ops = tuple(ops)
         self._commit_steps, self._commit_seconds = commit_steps, commit_seconds
-        self._identity = {"format_version": FORMAT_VERSION, "uuid": str(uuid4())}
+        self._rank_seconds = rank_seconds
+        self.uuid = str(uuid4())
+        self._identity = {"format_version": FORMAT_VERSION, "uuid": self.uuid}
         self._content = {"manifest": manifest, "ops": list(ops), "ranks": ranks}
+        self.sketch_parts = sketch_parts
+        if sketch_parts:
+            self._content["sketch_parts"] = sketch_parts
+        if ranks > 1:
+            self._content |= kinds_to_attributes(ops, kinds or [OpKind.REPLICATED] * len(ops))
+        self._others = OtherRanks(self._store, ranks)
         self._codes = Codes(request.id for request in requests)
-        self._specs = growing_arrays(len(ops), ranks)
+        self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._pending: list[Record] = []
-        self._pending_rows = 0
+        # since the latest commit
+        self._new_steps = self._new_rows = 0
         self._max_pending_rows = self._specs["fingerprints/0"].chunk
         self.status = "recording"
-        files = _fixed_files(requests)
+        files = fixed_files(requests)
+        if sketch_parts:
+            files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
-        self._columns = Columns(self._specs.values(), self._store)
+        self._attached: dict[str, bytes] = {}
+        own = [spec for spec in self._specs.values() if spec.rank == 0]
+        self._columns = Columns(own, self._store)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
         self._commit_due = time.monotonic() + commit_seconds
@@ -93,20 +122,26 @@ class TraceWriter:
         self,
         step: Step,
         tokens: Sequence[int] | np.ndarray,
-        fingerprints: Sequence[np.ndarray],
+        fingerprints: np.ndarray,
         kernels: tuple[str, ...],
         samples: Sequence[Sample],
         finished: Sequence[Event],
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
     ) -> None:
-        """Add a step: `tokens` one a row, `fingerprints` one uint64 [rows, ops] a rank, `kernels` one an op.
+        """Add a step: `tokens` one a row, `fingerprints` uint64 [rows, ops] of rank 0, `kernels` one an op.
 
+        `sketches`, with `sketch_parts`: float32 [rows, ops, sketch_parts] of rank 0, NaN where there is none.
         Arrays are copied. `seconds` is wall time.
         """
         self._refuse_misfits(step, tokens, fingerprints, kernels, samples, finished)
-        prints = tuple(np.array(array, np.uint64, order="C") for array in fingerprints)
+        expected = (len(tokens), len(self._ops), self.sketch_parts)
+        if self.sketch_parts and (sketches is None or sketches.shape != expected):
+            raise ValueError(f"step {step.index}: expected sketches of shape {expected}")
+        prints = np.array(fingerprints, np.uint64, order="C")
+        parts = np.array(sketches, np.float32).reshape(len(tokens), -1) if self.sketch_parts else _NO_SKETCHES
         tokens = np.array(tokens, np.int32)
         # one append: Ctrl-C leaves a step in or out, never half
         self._pending.append(
@@ -114,6 +149,7 @@ class TraceWriter:
                 step,
                 tokens,
                 prints,
+                parts,
                 tuple(kernels),
                 tuple(samples),
                 tuple(finished),
@@ -122,33 +158,42 @@ class TraceWriter:
                 graph_bucket,
             )
         )
-        self._pending_rows += len(tokens)
+        self._new_steps, self._new_rows = self._new_steps + 1, self._new_rows + len(tokens)
         if (
-            len(self._pending) >= self._commit_steps
-            or self._pending_rows >= self._max_pending_rows
+            self._new_steps >= self._commit_steps
+            or self._new_rows >= self._max_pending_rows
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
 
+    def attach(self, name: str, data: bytes) -> None:
+        """Keep `data` with the trace, under `name`, from its end on; `name` is one word."""
+        self._attached[f"attached/{name}"] = data
+
     def commit(self) -> None:
-        """Write what is pending, and then that it is there."""
+        """Write what is pending and what every other rank has, and then that it is there."""
         begin = time.monotonic()
-        if self._pending:
-            counts = self._put_pending()
+        self._others.look()
+        ready = self._ready()
+        if ready:
+            counts = self._put(ready)
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
-            self._counts, self._pending, self._pending_rows = counts, [], 0
+            self._counts, self._pending = counts, self._pending[ready:]
+        self._new_steps = self._new_rows = 0
         end = time.monotonic()
         self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
 
     def close(self) -> None:
-        """Complete the trace. Closing it again changes nothing."""
+        """Complete the trace; a second time changes nothing. TraceError where another rank does not close."""
         if self.status == "recording":
+            self._others.wait(self._counts["steps"] + len(self._pending), self._rank_seconds)
             self._seal("complete", "")
 
     def fail(self, reason: str) -> None:
         """End the trace with what it has, as failed for `reason`."""
         if self.status == "recording":
+            self._others.look()
             self._seal("failed", reason)
 
     def __enter__(self) -> "TraceWriter":
@@ -176,7 +221,7 @@ class TraceWriter:
         self,
         step: Step,
         tokens: Sequence[int] | np.ndarray,
-        fingerprints: Sequence[np.ndarray],
+        fingerprints: np.ndarray,
         kernels: Sequence[str],
         samples: Sequence[Sample],
         finished: Sequence[Event],
@@ -184,11 +229,10 @@ class TraceWriter:
         if self.status != "recording":
             raise ValueError(f"the trace is closed: {self.status}")
         rows, ops = step.rows, len(self._ops)
-        shapes = [array.shape for array in fingerprints]
-        if (len(tokens), len(kernels), shapes) != (rows, ops, [(rows, ops)] * self._ranks):
+        if (len(tokens), len(kernels), fingerprints.shape) != (rows, ops, (rows, ops)):
             raise ValueError(
-                f"step {step.index}: expected {rows} tokens, {ops} kernels and fingerprints of "
-                f"{self._ranks} ranks, got {len(tokens)}, {len(kernels)} and shapes {shapes}"
+                f"step {step.index}: expected {rows} tokens, {ops} kernels and a fingerprint of each, "
+                f"got {len(tokens)}, {len(kernels)} and shape {fingerprints.shape}"
             )
         expected = self._counts["steps"] + len(self._pending)
         if step.index != expected:
@@ -202,50 +246,46 @@ class TraceWriter:
         if any(before) or not all(after):
             raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
 
-    def _put_pending(self) -> dict[str, int]:
-        arrays, counts = arrays_of(self._pending, self._counts, self._codes, self._specs)
+    def _ready(self) -> int:
+        """How many of the pending steps all ranks have."""
+        done = self._counts["steps"]
+        return self._others.steps(done + len(self._pending)) - done
+
+    def _put(self, ready: int) -> dict[str, int]:
+        records = self._pending[:ready]
+        arrays, counts = arrays_of(records, self._counts, self._codes, self._specs)
         for path, values in arrays.items():
             self._columns.by_path[path].put(self._counts[self._specs[path].count], values)
         return counts
 
     def _seal(self, status: str, reason: str) -> None:
-        if self._pending:
-            counts = self._put_pending()
-            self._counts, self._pending, self._pending_rows = counts, [], 0
+        ready = self._ready()
+        if ready:
+            counts = self._put(ready)
+            self._counts, self._pending = counts, self._pending[ready:]
         self._columns.seal()
+        for key, data in self._attached.items():
+            self._store.write(key, data)
+            self._fixed[key] = digest(data)
+        if status == "complete":
+            self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
 
     def _root(self, status: str, reason: str, counts: dict[str, int] | None = None) -> bytes:
-        digests = self._fixed | self._columns.digests()
+        digests = self._fixed | self._columns.digests() | self._others.digests()
         tails = self._columns.tails() if status == "recording" else {}
-        return root_bytes(
-            {
-                **self._identity,
-                "status": status,
-                "reason": reason,
-                **self._content,
-                "kernels": list(self._codes.kernels),
-                "finish": list(self._codes.finish),
-                "committed": counts or self._counts,
-                "tails": tails,
-                "digests": dict(sorted(digests.items())),
-            }
-        )
-
-
-def _fixed_files(requests: Sequence[Request]) -> dict[str, bytes]:
-    """Files that do not change after the start: groups and requests."""
-    arrays, attributes = requests_to_arrays(requests)
-    files = {
-        f"{group}/zarr.json": group_metadata(attributes if group == "requests" else {}) for group in GROUPS
-    }
-    for path, values in arrays.items():
-        spec = REQUEST_ARRAYS[path]
-        files[f"{path}/zarr.json"] = spec.metadata(len(values))
-        for chunk in range(spec.chunks(len(values))):
-            part = values[chunk * spec.chunk : (chunk + 1) * spec.chunk]
-            whole = np.zeros(spec.chunk, spec.dtype)
-            whole[: len(part)] = part
-            files[spec.key(chunk)] = spec.encode(whole)
-    return files
+        attributes = {
+            **self._identity,
+            "status": status,
+            "reason": reason,
+            **self._content,
+            "kernels": list(self._codes.kernels),
+            "finish": list(self._codes.finish),
+            "committed": counts or self._counts,
+            "tails": tails | self._others.tails(),
+            "digests": dict(sorted(digests.items())),
+        }
+        if status != "complete" and (flushed := self._others.rows()):
+            attributes["flushed"] = flushed
+        return root_bytes(attributes)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from detrec.replayer.agreement import ranks_disagree
 from detrec.replayer.align import Places
 from detrec.replayer.cells import Cells, Pairs, compare_cells, join
 from detrec.replayer.columns import sample_ops
@@ -48,7 +49,7 @@ def compare(
     tokens, flips = compare_tokens(*draws, pairs.samples, own_ids)
     schedule = schedule_diff(recorded, replayed, numbers, pairs.ids, prefix=recorded.status != "complete")
 
-    steps = StepMap(recorded.row_step, recorded.n_steps, len(pairs.columns.names), pairs.columns.ranks)
+    steps = StepMap(recorded.row_step, recorded.n_steps, len(pairs.columns.names), pairs.columns.n_lanes)
     cells, divergent = _compare_cells(pairs, steps, progress, sighted)
     missing = cells.missing + _lost(pairs)
     flipped_at = _places(pairs.recorded.samples, pairs.samples.recorded[flips])
@@ -64,6 +65,8 @@ def compare(
     else:
         whole = counts.compared and not counts.missing and not row_counts.missing and tokens.equal
         verdict = "identical" if whole else "incomplete"
+    alike = verdict == "identical" and recorded.ranks == replayed.ranks
+    disagreement = ranks_disagree(recorded)
     return Comparison(
         verdict=verdict,
         first=None if at is None else _describe(pairs, divergent, at),
@@ -74,9 +77,11 @@ def compare(
         schedule_diff=schedule + seed_diff(*draws, pairs.samples, own_ids),
         kernels=None if at is None else _kernels(pairs, divergent, at),
         ops=pairs.columns.names,
-        ranks=pairs.columns.ranks,
+        ranks=pairs.columns.n_lanes,
+        incomparable=pairs.columns.incomparable,
         divergent=divergent,
         born=own,
+        disagreements=(disagreement, disagreement if alike else ranks_disagree(replayed)),
         unread=cells.unread,
         seconds=time.perf_counter() - begin,
         steps=steps,
@@ -191,17 +196,20 @@ def _row_counts(pairs: Pairing, flips: tuple[np.ndarray, np.ndarray]) -> RowCoun
 def _describe(pairs: Pairing, rows: DivergentRows, at: int) -> Divergence:
     recorded, replayed, columns = pairs.recorded.trace, pairs.replayed.trace, pairs.columns
     row, other, op = int(rows.row[at]), int(rows.other[at]), int(rows.op[at])
-    cells = [
-        (
-            int(recorded.fingerprints(row, row + 1, rank)[0, columns.recorded[op]]),
-            int(replayed.fingerprints(other, other + 1, rank)[0, columns.replayed[op]]),
+    lanes = columns.lanes
+    here, there = (
+        lane.of([run.fingerprints(at, at + 1, rank)[:, which] for rank in range(lane.n_ranks)])[0, op]
+        for run, lane, which, at in (
+            (recorded, lanes[0], columns.recorded, row),
+            (replayed, lanes[1], columns.replayed, other),
         )
-        for rank in range(columns.ranks)
-    ]
-    rank = next(rank for rank, (here, there) in enumerate(cells) if here and there and here != there)
+    )
+    lane = int(np.flatnonzero((here != there) & (here != 0) & (there != 0))[0])
+    rank = None if lanes[0].cut is not None and lanes[0].cut[op] else lane
     layer, name = split_name(columns.names[op])
     step, request = int(recorded.row_step[row]), pairs.ids[rows.request[at]]
-    return Divergence(step, request, int(rows.position[at]), layer, name, rank, *cells[rank])
+    position = int(rows.position[at])
+    return Divergence(step, request, position, layer, name, rank, int(here[lane]), int(there[lane]))
 
 
 def _kernels(pairs: Pairing, rows: DivergentRows, at: int) -> tuple[str, str] | None:

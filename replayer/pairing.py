@@ -8,6 +8,7 @@ import numpy as np
 
 from detrec.replayer.align import Alignment, align, earlier_pairs
 from detrec.replayer.columns import Columns, columns_of, recorded_columns
+from detrec.replayer.lanes import Lanes
 from detrec.replayer.run import Run, request_ids, run_of
 from detrec.replayer.trace import Trace
 
@@ -17,7 +18,7 @@ class Pairing:
     """`ids[n]` is the request that both runs number n. `rows` and `samples` align rows and draws.
 
     `earlier`: recorded and replayed rows that were computed again later, beside each other. `masks`: which
-    columns either run records at all, bool [ops, ranks], in its own order.
+    columns either run records at all, bool [ops, lanes], in its own order.
     """
 
     ids: tuple[str, ...]
@@ -31,7 +32,7 @@ class Pairing:
 
     @property
     def mask(self) -> np.ndarray:
-        """Which of the compared columns any run records, bool [ops, ranks]."""
+        """Which of the compared columns any run records, bool [ops, lanes]."""
         recorded, replayed = self.masks
         mask: np.ndarray = recorded[self.columns.recorded] | replayed[self.columns.replayed]
         return mask
@@ -46,7 +47,8 @@ def pairing(recorded: Trace, replayed: Trace) -> Pairing:
     ids = request_ids(recorded, replayed)
     ours, theirs = run_of(recorded, ids), run_of(replayed, ids)
     columns = columns_of(recorded, replayed)
-    masks = [recorded_columns(run.trace, columns.ranks, run.sampled[:1]) for run in (ours, theirs)]
+    common = columns.recorded, columns.replayed
+    masks = [_mask(*side) for side in zip((ours, theirs), columns.lanes, common, strict=True)]
     return Pairing(
         ids,
         ours,
@@ -57,3 +59,12 @@ def pairing(recorded: Trace, replayed: Trace) -> Pairing:
         align(ours.samples, theirs.samples, prefix=prefix),
         earlier_pairs(ours.rows, theirs.rows),
     )
+
+
+def _mask(run: Run, lanes: Lanes, common: np.ndarray) -> np.ndarray:
+    """Which columns a run records at all, bool [its ops, lanes]; of ops that it alone has, by rank."""
+    by_rank = recorded_columns(run.trace, run.sampled[:1])
+    mask = np.zeros((len(by_rank), len(lanes)), bool)
+    mask[:, : lanes.n_ranks] = by_rank
+    mask[common] = lanes.recorded(by_rank[common])
+    return mask

@@ -8,10 +8,12 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from detrec.config import ServeConfig, apply_overrides, serve_config
+from detrec.config import FOREIGN, EngineConfig, ServeConfig, apply_overrides, serve_config
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
@@ -19,8 +21,9 @@ from detrec.recorder.record import Recording, run_recorded
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
-from detrec.replayer.explain import explain_replay
+from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
+from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
 
 MODES = ("schedule", "tokens", "free")
 
@@ -29,7 +32,8 @@ MODES = ("schedule", "tokens", "free")
 class Replay:
     """`path` is where the replay's own trace was kept, empty when it was not.
 
-    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made.
+    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made;
+    `tolerance` where there are no sketches.
     """
 
     comparison: Comparison
@@ -37,6 +41,7 @@ class Replay:
     path: str
     seconds: float
     diagnosis: Diagnosis | None = None
+    tolerance: Tolerance | None = None
 
 
 def replay(
@@ -48,6 +53,7 @@ def replay(
     fault: str = "",
     diagnose: bool = False,
     keep_tensors: str | None = None,
+    by_sketch: bool = False,
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -56,7 +62,8 @@ def replay(
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
-    the tensors of the first divergence in the folder `keep_tensors`, if one is named. Raises ReplayError
+    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: the trace
+    must have sketches. Raises ReplayError
     where the schedule cannot be followed, TraceIncomplete where no step was committed.
     """
     begin = time.perf_counter()
@@ -64,6 +71,8 @@ def replay(
         raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
     recorded = TraceReader(trace)
     _require_steps(recorded)
+    if by_sketch:
+        require_sketches(recorded)
     config = replayed_config(recorded, overrides)
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
@@ -73,26 +82,19 @@ def replay(
         )
     if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
         raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
-    engine = start_engine(
-        config,
-        requests=recorded.requests,
-        forced=None if mode == "free" else recorded.taken_tokens(),
-        fault=fault,
-        notify=notify,
-        progress=progress,
-    )
-    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
-    known = set(recorded.ops)
-    ops = [name for name in engine.op_names if name in known]
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        recording = run_recorded(
-            engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
-        )
+        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
+        tolerance = (
+            compare_sketches(recorded, again) if again.has_sketches and recorded.has_sketches else None
+        )
         diagnosis = None
-        if diagnose:
+        if diagnose and {config.engine.name, recorded.manifest["config"]["engine"]["name"]} & {*FOREIGN}:
+            # only the built-in engine can be looked into by running it again
+            diagnosis = explain_traces(recorded, again, comparison)
+        elif diagnose:
             diagnosis = explain_replay(
                 recorded,
                 again,
@@ -104,7 +106,43 @@ def replay(
                 notify=notify,
                 progress=progress,
             )
-    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis)
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def _run(
+    config: ServeConfig,
+    recorded: TraceReader,
+    path: str,
+    mode: str,
+    fault: str,
+    overwrite: bool,
+    notify: Callable[[str], None],
+    progress: Progress | None,
+) -> Recording:
+    """The second run, as a trace at `path`."""
+    if config.engine.name == "fastdeploy":
+        from detrec.recorder.fastdeploy_run import replay_on_fastdeploy
+
+        if fault:
+            raise ConfigError(
+                "--fault: faults are injected into the built-in engine only", hint="leave it out"
+            )
+        return replay_on_fastdeploy(
+            config, recorded, path, mode=mode, overwrite=overwrite, notify=notify, progress=progress
+        )
+    engine = start_engine(
+        config,
+        requests=recorded.requests,
+        forced=None if mode == "free" else recorded.taken_tokens(),
+        fault=fault,
+        notify=notify,
+        progress=progress,
+    )
+    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
+    known = set(recorded.ops)
+    ops = [name for name in engine.op_names if name in known]
+    with closing(engine):
+        return run_recorded(engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress)
 
 
 def _require_steps(recorded: TraceReader) -> None:
@@ -123,9 +161,19 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
             "--set requests: a replay runs the trace's own requests", hint="record the others instead"
         )
     data = dict(recorded.manifest["config"])
+    data["engine"] = _engine_section(data["engine"], overrides)
     # the trace keeps the requests as they were run, apart from the config
     data["requests"] = [{"id": r.id, "prompt_token_ids": list(r.prompt)} for r in recorded.requests]
     config = serve_config(
         apply_overrides(data, overrides), environ=os.environ, where=f"{recorded.path}: config"
     )
     return replace(config, requests=())
+
+
+def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The recorded section; where `overrides` name another engine, what that one has of it."""
+    name = apply_overrides({"engine": dict(recorded)}, overrides)["engine"].get("name")
+    if name == recorded["name"] or name in FOREIGN:
+        return recorded
+    own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}
+    return {key: value for key, value in recorded.items() if key in own and value is not None}

@@ -27,7 +27,7 @@ def request_ids(*runs: Trace) -> tuple[str, ...]:
 
 
 def run_of(trace: Trace, ids: tuple[str, ...]) -> Run:
-    """The run of `trace`, requests numbered by `ids`. TraceCorrupt where a trace contradicts itself."""
+    """The run of `trace`, its requests numbered by `ids`. TraceCorrupt where it contradicts itself."""
     index = {name: number for number, name in enumerate(ids)}
     number = np.array([index[request.id] for request in trace.requests], np.int32)
     cached = served_from_cache(trace, number, len(ids))

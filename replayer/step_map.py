@@ -13,19 +13,19 @@ DIFFERS, MISSING = 1, 2
 
 
 class StepMap:
-    """`flags`, uint8 [buckets, ops, ranks]: DIFFERS and MISSING of any cell of the bucket.
+    """`flags`, uint8 [buckets, ops, lanes]: DIFFERS and MISSING of any cell of the bucket.
 
     Bucket i holds `per` recorded steps, those from i * per on: one each, unless a run has more than
     MOST_BUCKETS.
     """
 
-    def __init__(self, row_step: np.ndarray, n_steps: int, ops: int, ranks: int) -> None:
+    def __init__(self, row_step: np.ndarray, n_steps: int, ops: int, lanes: int) -> None:
         self.per = max(-(-n_steps // MOST_BUCKETS), 1)
-        self.flags = np.zeros((-(-n_steps // self.per), ops, ranks), np.uint8)
+        self.flags = np.zeros((-(-n_steps // self.per), ops, lanes), np.uint8)
         self._row_step = row_step
 
     def note(self, rows: np.ndarray, ops: np.ndarray, differ: np.ndarray, missing: np.ndarray) -> None:
-        """Add what was found in recorded `rows`, ascending: bool [rows, ops, ranks] each."""
+        """Add what was found in recorded `rows`, ascending: bool [rows, ops, lanes] each."""
         if not len(rows):
             return
         bucket = self._row_step[rows] // self.per

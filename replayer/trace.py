@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from detrec.engines.base import Request
+from detrec.engines.base import OpKind, Request
 
 
 class Samples(Protocol):
@@ -43,6 +43,8 @@ class Trace(Protocol):
     @property
     def ranks(self) -> int: ...
     @property
+    def kinds(self) -> tuple[OpKind, ...]: ...
+    @property
     def requests(self) -> tuple[Request, ...]: ...
     @property
     def n_rows(self) -> int: ...
@@ -77,4 +79,15 @@ class Trace(Protocol):
 
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op of `ops` in that step."""
+        ...
+
+
+class SketchedTrace(Trace, Protocol):
+    """A trace that may have sketches."""
+
+    @property
+    def has_sketches(self) -> bool: ...
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...

@@ -4,18 +4,32 @@ It computes what it is told and tells the probe what it did. Recording, replayin
 caller's choice of scheduler, Ops table and forced tokens.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
+from detrec.engines.base import (
+    Event,
+    EventKind,
+    Probe,
+    RankProbe,
+    Request,
+    Sample,
+    Scheduler,
+    Step,
+)
 from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.follow import FollowingScheduler
 from detrec.engines.builtin.loading import Progress
 from detrec.engines.builtin.model import Decoder, op_names
+from detrec.engines.builtin.ranks import Ranks, Run
 from detrec.engines.builtin.runner import Runner, Sampling, largest_step
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
+from detrec.engines.builtin.shares import rank_of
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
@@ -23,6 +37,9 @@ from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
 from detrec.errors import ConfigError
 from detrec.kernels.device import Device
+from detrec.kernels.group import Group
+
+T = TypeVar("T")
 
 
 class BuiltinEngine:
@@ -30,7 +47,8 @@ class BuiltinEngine:
 
     `forced` gives, by request id, the tokens to go on with whatever is sampled; a request whose forced
     tokens are used up ends, unless a plan is followed, which says itself what runs. `fault` may break the
-    Ops table, the chunk rule or a recorded plan; `instruments` see its table, on a CPU.
+    Ops table, the chunk rule or a recorded plan; `instruments` see its table, on a CPU. `ranks` are those
+    that the engine is one of.
     """
 
     def __init__(
@@ -43,8 +61,12 @@ class BuiltinEngine:
         fault: Fault | None = None,
         instruments: Sequence[Instrument] = (),
         progress: Progress | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self._ranks = ranks
+        which = (ranks.rank, ranks.meeting.world_size) if ranks else (0, 1)
+        self.rank = rank_of(Cut(checkpoint.config, *which))
         self._fault = fault or Fault(lambda text: None)
         self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))
@@ -53,7 +75,8 @@ class BuiltinEngine:
         self._checkpoint = checkpoint
         self._forced = forced
         self._following = False
-        self._instruments = tuple(instruments)
+        self._drawn = b""
+        self.instruments = tuple(instruments)
         self.blocks = self._fault.blocks(
             BlockManager(
                 num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
@@ -96,7 +119,7 @@ class BuiltinEngine:
         if engine.device == "cpu":
             from detrec.engines.builtin.cpu_runner import CpuRunner
 
-            return CpuRunner(*about, self._equip, progress)
+            return CpuRunner(*about, self._equip, progress, self._ranks.meeting if self._ranks else None)
         if type(self._fault) is not Fault:
             raise ConfigError(
                 f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
@@ -104,15 +127,16 @@ class BuiltinEngine:
             )
         from detrec.engines.builtin.gpu_runner import GpuRunner
 
-        return GpuRunner(*about, progress)
+        return GpuRunner(*about, progress, self._ranks.meeting if self._ranks else None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
         return self._checkpoint.tokenizer().decode(list(tokens))
 
-    def _equip(self, ops: Ops) -> Ops:
+    def _equip(self, ops: Ops, group: Group | None) -> Ops:
+        self._fault.group = group
         ops = self._fault.equip(ops)
-        for instrument in self._instruments:
+        for instrument in self.instruments:
             ops = instrument.equip(ops)
         return ops
 
@@ -124,29 +148,61 @@ class BuiltinEngine:
     def follow(self, plan: Scheduler) -> FollowingScheduler:
         """The steps of `plan`, placed in this engine's KV blocks."""
         self._following = True
-        return FollowingScheduler(self._fault.plan(plan), self.states, self.blocks)
+        plan = self._fault.plan(plan)
+        return FollowingScheduler(self._ranks.plan(plan) if self._ranks else plan, self.states, self.blocks)
 
     def run(
-        self, scheduler: Scheduler, probe: Probe | None = None, names: Collection[str] = ()
+        self,
+        scheduler: Scheduler,
+        probe: Probe | None = None,
+        names: Collection[str] = (),
+        others: RankProbe | None = None,
+        *,
+        until: int | None = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, yielding it with the tokens it gave as soon as they are known.
 
-        `probe` is told of every step and of the ops in `names`.
+        `probe` is told of every step and of the ops in `names`; of the other ranks, what `others` gives. The
+        run ends with step `until`, if that is given.
         """
         self._runner.watch(probe, names)
-        while (step := scheduler.next_step()) is not None:
+        if self._ranks and self._ranks.rank == 0:
+            self._ranks.tell(Run(self._following, frozenset(names), others, until))
+        more = True
+        while more and (step := scheduler.next_step()) is not None:
             yield step, self._run_step(step, probe)
+            more = until is None or step.index < until
+        self._agree("at the end")
         self._fault.end()
+
+    def _agree(self, when: str, *arrays: np.ndarray) -> None:
+        """Have all ranks drawn the same in the latest step, and are `arrays` the same in all?"""
+        if self._ranks:
+            self._ranks.agree(when, self._drawn, *(array.tobytes() for array in arrays))
+
+    def on_every_rank(self, job: Callable[["BuiltinEngine"], T]) -> T:
+        """Do `job` on every rank at once, after a run; what it gives on this one. It must be picklable."""
+        if self._ranks:
+            self._ranks.tell(job)
+        return job(self)
+
+    def close(self) -> None:
+        """Nothing runs any more: the other ranks end."""
+        self._runner.close()
+        if self._ranks:
+            self._ranks.close()
 
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         self._fault.step(step)
         batch = self._fault.batch(batch_of(step, self.states, self.blocks))
-        for instrument in self._instruments:
+        self._agree(f"before step {step.index}", batch.tokens, batch.positions, batch.row_seq)
+        for instrument in self.instruments:
             instrument.step(step)
         if probe:
             probe.step(step, batch.tokens)
         drawn = [self.states[part.request] for part in step.slices if part.samples]
         rows = self._runner.run(batch, self._sampling(batch, drawn) if drawn else None)
+        self._drawn = rows.tobytes() if self._ranks else b""
         samples = tuple(
             self._take(state, *record) for state, record in zip(drawn, rows.tolist(), strict=True)
         )

@@ -33,11 +33,12 @@ ALL = tl.constexpr(0xFFFFFFFFFFFFFFFF)
 
 
 @triton.jit
-def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
-    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word."""
-    salt = mix64(code_and_width.to(tl.uint64))
+def add_words(
+    ptrs, there, n_units, salt, first, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr
+):
+    """What `n_units` at `ptrs` [ROWS, 1], PARTS units a word, add to fingerprints; `first` words precede."""
     word = tl.arange(0, WORDS)[None, :]
-    step = (word + 1).to(tl.uint64) * GOLDEN
+    step = (word + (first + 1)).to(tl.uint64) * GOLDEN
     total = tl.zeros((ROWS, WORDS), tl.uint64)
     for start in range(0, n_units, WORDS * PARTS):
         unit = start + word * PARTS
@@ -48,7 +49,13 @@ def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.co
             bits |= more.to(tl.uint64) << (part * (64 // PARTS))
         total += tl.where(mask, mix64((bits ^ salt) + step), 0)
         step += (WORDS * GOLDEN) & ALL
-    hashed = tl.sum(total, axis=1)
+    return tl.sum(total, axis=1)
+
+
+@triton.jit
+def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
+    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word."""
+    hashed = add_words(ptrs, there, n_units, mix64(code_and_width.to(tl.uint64)), 0, PARTS, ROWS, WORDS)
     # 0 is no row's
     return tl.where(hashed == 0, 1, hashed)
 
@@ -66,7 +73,7 @@ def _fingerprint_kernel(
 
 
 @triton.jit
-def _pick(
+def pick(
     slot, v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19,
 ):  # fmt: skip
     values = (v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19)
@@ -76,10 +83,11 @@ def _pick(
     return picked
 
 
-_MANY = [f"{kind}{slot}" for kind in "asw" for slot in range(SLOTS)]
+MANY = [f"{kind}{slot}" for kind in "asw" for slot in range(SLOTS)]
+"""Names of the addresses, strides and widths of a kernel that reads SLOTS arrays."""
 
 
-@triton.jit(do_not_specialize=_MANY)
+@triton.jit(do_not_specialize=MANY)
 def _fingerprints_kernel(
     out_ptr, out_stride,
     a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19,
@@ -88,13 +96,13 @@ def _fingerprints_kernel(
     UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
     row, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    address = _pick(
+    address = pick(
         slot, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19
     )
-    stride = _pick(
+    stride = pick(
         slot, s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19
     )
-    code_and_width = _pick(
+    code_and_width = pick(
         slot, w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19
     )
     # above both, because rows are launched from the widest down: where the array stands in `arrays`
@@ -121,7 +129,7 @@ def _fingerprints_kernel(
     tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), hashed)
 
 
-def _expect(kernel: str, name: str, x: DeviceArray, rows: int) -> tuple[int, int, int]:
+def expect_rows(kernel: str, name: str, x: DeviceArray, rows: int) -> tuple[int, int, int]:
     """Bytes of a row, bytes from row to row, and what goes into the salt; ValueError where x is no such."""
     if x.dtype not in DTYPE_CODES or x.ndim != 2 or x.shape[0] != rows:
         raise ValueError(
@@ -134,7 +142,7 @@ def _expect(kernel: str, name: str, x: DeviceArray, rows: int) -> tuple[int, int
     return x.shape[1] * size, x.strides[0] * size, (DTYPE_CODES[x.dtype] << 32) + x.shape[1]
 
 
-def _expect_out(kernel: str, out: DeviceArray, shape: tuple[int, ...]) -> None:
+def expect_out(kernel: str, out: DeviceArray, shape: tuple[int, ...]) -> None:
     if out.dtype != "uint64" or out.shape != shape or (out.strides[-1] != 1 and shape[-1] > 1):
         raise ValueError(
             f"{kernel}: out is {out.dtype} {list(out.shape)} with strides {list(out.strides)}, "
@@ -149,8 +157,8 @@ def fingerprint(x: DeviceArray, out: DeviceArray) -> DeviceArray:
     never 0.
     """
     rows = x.shape[0]
-    size, stride, code_and_width = _expect("fingerprint", "x", x, rows)
-    _expect_out("fingerprint", out, (rows,))
+    size, stride, code_and_width = expect_rows("fingerprint", "x", x, rows)
+    expect_out("fingerprint", out, (rows,))
     # the widest loads that every row's start and end allow
     unit = gcd(8, x.address, size, stride if rows > 1 else 0)
     words = triton.next_power_of_2(max(cdiv(size, 8), 1))
@@ -173,10 +181,10 @@ def fingerprints(arrays: Sequence[DeviceArray], out: DeviceArray) -> DeviceArray
     carries addresses, strides and widths as its arguments, so that a graph may capture it.
     """
     rows = out.shape[-1]
-    _expect_out("fingerprints", out, (len(arrays), rows))
+    expect_out("fingerprints", out, (len(arrays), rows))
     for start in range(0, len(arrays), SLOTS):
         some = [
-            (*_expect("fingerprints", f"array {start + i}", x, rows), x.address, i)
+            (*expect_rows("fingerprints", f"array {start + i}", x, rows), x.address, i)
             for i, x in enumerate(arrays[start : start + SLOTS])
         ]
         # the widest rows take longest: they are started first

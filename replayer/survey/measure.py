@@ -47,8 +47,8 @@ def measure(
 ) -> Measured:
     """Graft, repeat and take apart the op of a divergent cell, and keep its tensors in `folder`.
 
-    The second side is run as the survey knows it was made, else by its own manifest. ValueError where there is
-    nothing to measure; DetrecError as `replay`; what `progress` raises is passed on, and ends it.
+    The second side is run as the survey knows it was made, else by its own manifest. ValueError where
+    there is nothing to measure; DetrecError as `replay`; what `progress` raises is passed on, and ends it.
     """
     # they load the engine, which no look at a trace needs
     from detrec.replayer.classify import classify
@@ -101,7 +101,8 @@ def measure(
         note("run again, the recorded run gives other bits here: its tensors are lost")
     if measured.again and not theirs:
         note(
-            "run again, the replayed run gives other bits here: a rare race, or made in a way its trace does not tell"
+            "run again, the replayed run gives other bits here: a rare race, or its trace does not tell how "
+            "it was made"
         )
     return Measured(cell, compared.first == first, cause, tuple(notes), folder if ours and theirs else "")
 

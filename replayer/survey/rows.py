@@ -121,10 +121,12 @@ def _read(
     ranks = range(runs.ranks) if rank is None else [rank]
     prints = np.zeros((2, len(ranks), len(rows), len(runs.ops)), np.uint64)
     for i, each in enumerate(ranks):
-        columns = slice(None) if runs.pairs is None else runs.pairs.columns.recorded
-        prints[0, i] = runs.recorded.take(rows, each)[:, columns]
-        if runs.pairs is not None and runs.replayed is not None:
-            prints[1, i] = runs.replayed.take(others, each)[:, runs.pairs.columns.replayed]
+        if runs.pairs is None or runs.replayed is None:
+            prints[0, i] = runs.recorded.take(rows, each)
+        else:
+            columns = runs.pairs.columns
+            prints[0, i] = runs.recorded.take_lane(rows, columns.lanes[0], each, columns.recorded)
+            prints[1, i] = runs.replayed.take_lane(others, columns.lanes[1], each, columns.replayed)
     # after the prints: what is found corrupt by reading them is shown as that
     states = np.stack([runs.states(rows, others, each) for each in ranks])
     if runs.pairs is None:

@@ -39,13 +39,13 @@ class Runs:
             self.pairs: Pairing | None = None
             self.ops, self.ranks = recorded.ops, recorded.ranks
             self.ids = tuple(request.id for request in recorded.requests)
-            self.mask = recorded_columns(recorded, self.ranks, np.flatnonzero(recorded.draws_from)[:1])
+            self.mask = recorded_columns(recorded, np.flatnonzero(recorded.draws_from)[:1])
             if recorded.corrupt:
                 # it was looked for where nothing can be read: all may be due
                 self.mask[:] = True
         else:
             self.pairs = pairing(recorded, replayed)
-            self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.ranks
+            self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.n_lanes
             self.ids, self.mask = self.pairs.ids, self.pairs.mask
             self._lay_rows(self.pairs)
 

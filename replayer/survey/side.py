@@ -15,6 +15,7 @@ from detrec.engines.base import EventKind, Request
 from detrec.errors import TraceCorrupt
 from detrec.recorder.reader import Samples, TraceReader
 from detrec.recorder.schema import EVENT_KINDS
+from detrec.replayer.lanes import Lanes
 
 _CACHE_BYTES = 24 << 20
 
@@ -25,7 +26,7 @@ class Side:
     def __init__(self, reader: TraceReader) -> None:
         self.reader = reader
         self.path, self.status, self.manifest = reader.path, reader.status, reader.manifest
-        self.ops, self.ranks = reader.ops, reader.ranks
+        self.ops, self.ranks, self.kinds = reader.ops, reader.ranks, reader.kinds
         self.n_rows, self.n_steps = reader.n_rows, reader.n_steps
         self.fingerprint_chunk_rows = reader.fingerprint_chunk_rows
         self.corrupt: dict[tuple[int, int], str] = {}
@@ -109,9 +110,17 @@ class Side:
             out[at] = self._kept(rank, number)[rows[at] - number * self.fingerprint_chunk_rows]
         return out
 
-    def is_corrupt(self, rows: np.ndarray, rank: int) -> np.ndarray:
-        """Which of `rows` lie in a chunk that was read and found corrupt, bool [rows]."""
-        bad = [chunk for of, chunk in self.corrupt if of == rank]
+    def take_lane(self, rows: np.ndarray, lanes: Lanes, lane: int, columns: np.ndarray) -> np.ndarray:
+        """What stands in a lane of some columns, uint64 [rows, columns]; a row below 0 is not recorded."""
+        if lanes.cut is None:
+            return self.take(rows, lane)[:, columns]
+        return lanes.of([self.take(rows, rank)[:, columns] for rank in range(lanes.n_ranks)])[:, :, lane]
+
+    def is_corrupt(self, rows: np.ndarray, rank: int | None) -> np.ndarray:
+        """Which of `rows` lie in a chunk that was read and found corrupt, of any rank if None; bool
+        [rows].
+        """
+        bad = [chunk for of, chunk in list(self.corrupt) if rank is None or rank == of or rank >= self.ranks]
         return np.isin(rows // self.fingerprint_chunk_rows, bad) & (rows >= 0)
 
     @cached_property

@@ -1,11 +1,14 @@
 """Small traces on disk: what `fakes.fake_trace` makes, written by the real writer."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from detrec.config import SamplingParams
 from detrec.engines.base import Event, EventKind, Request, Sample, Slice, Step
+from detrec.recorder.rank_writer import RankWriter
+from detrec.recorder.steps import StepWriter
 from detrec.recorder.writer import TraceWriter
 from tests.replayer.fakes import OPS, FakeTrace, fake_trace, part
 
@@ -45,13 +48,32 @@ def written(
         run.change(*change)
     for request, position, op, *rank in blank:
         run.cells[rank[0] if rank else 0, run.at(request, position), list(ops).index(op)] = 0
+    return stored(path, run, steps, manifest=manifest, kernels=kernels, close=close, seed=seed)
+
+
+def stored(
+    path: Path,
+    run: FakeTrace,
+    steps: Sequence[Any],
+    *,
+    manifest: dict[str, Any] = MANIFEST,
+    kernels: Callable[[int], tuple[str, ...]] | None = None,
+    close: bool = True,
+    seed: int = 42,
+) -> str:
+    """Write the fake trace that was made of `steps`, every rank by a writer of its own."""
     writer = writer_of(path, run, manifest)
-    for index, given in enumerate(steps):
-        step(writer, run, index, given, kernels, seed)
+    with ExitStack() as stack:
+        ranks = range(1, run.ranks)
+        others = [stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in ranks]
+        for index, given in enumerate(steps):
+            for other in others:
+                step(other, run, index, given, kernels, seed, other.rank)
+            step(writer, run, index, given, kernels, seed)
+        if not close:
+            writer.commit()
     if close:
         writer.close()
-    else:
-        writer.commit()
     return str(path)
 
 
@@ -59,19 +81,26 @@ def writer_of(path: Path, run: FakeTrace, manifest: dict[str, Any] = MANIFEST) -
     """A writer for the steps of a fake trace."""
     requests = [Request(r.id, (1, 2), SamplingParams(seed=42)) for r in run.requests]
     return TraceWriter(
-        path, manifest=manifest, requests=requests, ops=run.ops, ranks=run.ranks, commit_seconds=1e9
+        path,
+        manifest=manifest,
+        requests=requests,
+        ops=run.ops,
+        ranks=run.ranks,
+        kinds=run.kinds,
+        commit_seconds=1e9,
     )
 
 
 def step(
-    writer: TraceWriter,
+    writer: StepWriter,
     run: FakeTrace,
     index: int,
     given: Any,
     kernels: Callable[[int], tuple[str, ...]] | None = None,
     seed: int = 42,
+    rank: int = 0,
 ) -> None:
-    """Write one step of a fake trace."""
+    """Write one step of a fake trace, as one of its ranks."""
     slices, events = given if isinstance(given, tuple) else (given, ())
     before = tuple(event for event in events if event.kind is not EventKind.FINISHED)
     rows = run.row_step == index
@@ -80,7 +109,7 @@ def step(
     writer.step(
         Step(index, tuple(slices), before),
         run.row_token[rows],
-        [cells[rows] for cells in run.cells],
+        run.cells[rank][rows],
         kernels(index) if kernels else ("kernel",) * len(run.ops),
         [_sample(part, token, seed) for part, token in zip(drawn, tokens, strict=True)],
         [event for event in events if event.kind is EventKind.FINISHED],
