@@ -60,6 +60,7 @@ def test_find_keeps_the_lines_that_hold_a_text(split):
         await driver.write("attn_norm")
         ops = driver.pane("ops")
         assert ops.count == 4
+        assert "Ops of greedy:90  /attn_norm" in driver.screen
         assert all("attn_norm" in line for line in ops.plain.splitlines()[1:])
         await driver.press("escape")
         assert ops.count == 66
