@@ -1,10 +1,11 @@
 """How quickly a large trace opens and can be walked through, and in how much memory.
 
-python -m benchmarks.make_large_trace FOLDER python -m benchmarks.bench_explore FOLDER
+    python -m benchmarks.make_large_trace FOLDER
+    python -m benchmarks.bench_explore FOLDER
 
 Each replay is opened in a process of its own, the files in the page cache. `open` is until the schedule can
-be shown, `first` until the first divergence is met, `all` until every cell has been compared; the rest is
-what one look takes after that, the slowest of several.
+be shown, `first` until the first divergence is met, `all` until every cell was compared; the rest is what
+one look takes after that, the slowest of several.
 """
 
 import argparse

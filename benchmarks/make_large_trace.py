@@ -1,14 +1,15 @@
 """Two large traces of one workload, written as a recorder writes them, without a model.
 
-python -m benchmarks.make_large_trace FOLDER [--rows 1000000] [--layers 13]
+    python -m benchmarks.make_large_trace FOLDER [--rows 1000000] [--layers 13]
 
 The schedule is the built-in engine's own over a few thousand requests: prompts in chunks, decodes beside
 them, prefix-cache hits, preemptions. A fingerprint is a hash of (request, position, op), as if the kernels
 were deterministic. FOLDER gets
 
-run.zarr      the recording few.zarr      a replay in which three requests diverge, each from one op of one
-row on other.zarr    the same divergences under another schedule, so that no chunk of it equals one of the
-recording all.zarr      a replay in which another kernel moved every row's bits from layer 1 on
+    run.zarr      the recording
+    few.zarr      a replay in which three requests diverge, each from one op of one row on
+    other.zarr    the same divergences under another schedule: no chunk of it equals one of the recording
+    all.zarr      a replay in which another kernel moved every row's bits from layer 1 on
 """
 
 import argparse

@@ -4,17 +4,13 @@ stdout carries the result and nothing else; progress, notes and errors go to std
 are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not tell.
 """
 
-import os
-import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
 
-from detrec import __version__, interrupt
+from detrec import __version__
 from detrec import options as opt
 from detrec.console import note, say, show
-from detrec.errors import DetrecError
 
 app = typer.Typer(
     add_completion=False,
@@ -265,48 +261,3 @@ def doctor(
         say(checkup.to_text(facts))
     replayable = "replay" not in facts or facts["replay"]["verdict"] == "yes"
     raise typer.Exit(0 if facts["healthy"] and replayable else 2)
-
-
-def _helped() -> str:
-    """The command whose help is wanted: the one that was named, if there is one."""
-    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"
-
-
-def _interrupted() -> int:
-    interrupt.deaf()
-    note("detrec: interrupted")
-    return 2
-
-
-def main() -> None:
-    """Run the command; a DetrecError becomes one line, a hint and exit code 2.
-
-    So does anything that goes wrong: 1 means diverged, and a crash must not be taken for a verdict.
-    """
-    sys.unraisablehook = interrupt.heed
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    try:
-        code = app(standalone_mode=False)
-        if code == interrupt.CODE:
-            raise KeyboardInterrupt
-    except DetrecError as error:
-        note(f"detrec: error: {error}")
-        if error.hint:
-            note(f"hint: {error.hint}")
-        code = 2
-    except (typer.Abort, KeyboardInterrupt):
-        code = _interrupted()
-    except Exception as error:
-        if interrupt.lost.is_set():
-            # the library that lost it stumbled over what it left undone
-            _interrupted()
-        # click's own errors say what was wrong: an option, a missing argument
-        elif not hasattr(error, "format_message"):
-            traceback.print_exc()
-        elif error.format_message():
-            note(f"detrec: error: {error.format_message()}")
-            note(f"hint: {_helped()} --help lists what there is")
-        code = 2
-    sys.exit(code)

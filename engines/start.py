@@ -29,7 +29,7 @@ def start_engine(
     """
     from detrec.engines.builtin.engine import BuiltinEngine
     from detrec.engines.builtin.model import op_names
-    from detrec.engines.builtin.ranks import Ranks, Work
+    from detrec.engines.builtin.ranks import COMPILING_LIMIT_S, Ranks, Work
     from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
     from detrec.engines.builtin.weights import open_checkpoint
     from detrec.engines.faults import arm, check_ranks
@@ -52,6 +52,8 @@ def start_engine(
     ranks = Ranks.start(size) if size > 1 else None
     try:
         if ranks:
+            if not compiled_before():
+                ranks.meeting.timeout_s = COMPILING_LIMIT_S
             ranks.tell(Work(config, tuple(requests), forced, fault, tuple(instruments)))
         engine = BuiltinEngine(
             config,

@@ -47,7 +47,12 @@ def _device(framework: str, device: str) -> str:
 
 
 def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device: str = "cpu") -> Any:
-    """A tensor of `shape` with whatever was in memory; `device` is "cpu", "gpu" or "gpu:1"."""
+    """A tensor of `shape` with whatever was in memory; `device` is "cpu", "gpu" or "gpu:1".
+
+    The framework "numpy" has CPU memory alone, for a process that must not wait for another to be imported.
+    """
+    if framework == "numpy":
+        return np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
     module = framework_module(framework)
     if framework == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
@@ -86,6 +91,8 @@ def host_view(tensor: Any) -> np.ndarray:
 
     The view keeps the tensor alive.
     """
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if dtype(tensor) == "bfloat16":
         # DLPack has no numpy type for bfloat16, int16 passes
         return np.from_dlpack(tensor.view(_int16(tensor))).view(np.uint16)

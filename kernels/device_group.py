@@ -10,6 +10,8 @@ from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import all_reduce as reducing
+from detrec.kernels.gpu import staging as laid
+from detrec.kernels.gpu.rank_words import UNIT
 from detrec.kernels.group import ORDERS
 from detrec.kernels.peer_memory import PeerMemory
 from detrec.kernels.rendezvous import Rendezvous
@@ -39,11 +41,11 @@ class DeviceGroup:
         self.max_bytes, self.time_limit_s = max_bytes, time_limit_s
         self._meeting, self._device = meeting, device
         self._told = cuda.pinned(8).view(np.int64)
-        self._control = device.zeros((reducing.CONTROL_WORDS,), "int64")
+        self._control = device.zeros((laid.CONTROL_WORDS,), "int64")
         self._tell_kernels()
-        cap = reducing.cap_of(min(max_bytes, reducing.ONE_STAGE_BYTES[self.world_size]))
+        cap = laid.cap_of(min(max_bytes, laid.ONE_STAGE_BYTES[self.world_size]))
         self._memory: list[PeerMemory] = []
-        self._links: reducing.Links | None = reducing.Links(
+        self._links: laid.Links | None = laid.Links(
             self.rank, self.world_size, self._control, self._staging(cap, self.world_size, 0), None
         )
         self.reserve(max_bytes)
@@ -51,30 +53,28 @@ class DeviceGroup:
 
     def _tell_kernels(self) -> None:
         self._told[0] = 0
-        words = np.zeros(reducing.TURNS, np.int64)
-        words[reducing.LIMIT] = int(self.time_limit_s * 1e9)
-        words[reducing.TOLD] = self._told.ctypes.data
-        words[reducing.RANK] = self.rank
-        self._device.write(self._control[: reducing.TURNS], words)
+        words = np.zeros(laid.TURNS, np.int64)
+        words[laid.LIMIT] = int(self.time_limit_s * 1e9)
+        words[laid.TOLD] = self._told.ctypes.data
+        words[laid.RANK] = self.rank
+        self._device.write(self._control[: laid.TURNS], words)
         self._device.stream.synchronize()
 
-    def _staging(self, cap: int, sources: int, kernel: int) -> reducing.Staging:
+    def _staging(self, cap: int, sources: int, kernel: int) -> laid.Staging:
         """New memory of all ranks for each other, for the `kernel` of one stage, 0, or of two, 1."""
-        memory = PeerMemory(self._meeting, reducing.staging_bytes(cap, sources))
+        memory = PeerMemory(self._meeting, laid.staging_bytes(cap, sources))
         self._memory.append(memory)
-        turns = self._control[reducing.TURNS :][kernel * 2 * reducing.BLOCKS :][: 2 * reducing.BLOCKS]
-        return reducing.Staging(tuple(memory.addresses), self.rank, cap, turns)
+        turns = self._control[laid.TURNS :][kernel * 2 * laid.BLOCKS :][: 2 * laid.BLOCKS]
+        return laid.Staging(tuple(memory.addresses), self.rank, cap, turns)
 
     def reserve(self, nbytes: int) -> None:
         """Sums of up to `nbytes` bytes from now on. All ranks must call it with the same number."""
         self.max_bytes = max(self.max_bytes, nbytes)
         links = self._joined("reserve")
-        if links.two is None and self.max_bytes > links.one.units * reducing.UNIT:
+        if links.two is None and self.max_bytes > links.one.units * UNIT:
             # what is to be summed, and sums; more than one launch takes is summed in several
-            share = -(-min(self.max_bytes, reducing.TWO_STAGE_BYTES) // self.world_size)
-            self._links = replace(
-                links, two=self._staging(reducing.cap_of(share), 2 * self.world_size, kernel=1)
-            )
+            share = -(-min(self.max_bytes, laid.TWO_STAGE_BYTES) // self.world_size)
+            self._links = replace(links, two=self._staging(laid.cap_of(share), 2 * self.world_size, kernel=1))
 
     def all_reduce(self, x: DeviceArray, out: DeviceArray, *, order: str = "ranks") -> DeviceArray:
         """The sum of every rank's x, in float32 and rounded once; gives `out`. Queued on the current stream.
@@ -94,7 +94,7 @@ class DeviceGroup:
             )
         if out.dtype != x.dtype and x.dtype != "float32":
             raise EngineError(f"all_reduce: x is {x.dtype} and out {out.dtype}, expected one dtype")
-        if x.nbytes > self.max_bytes:
+        if x.nbytes > self.max_bytes or x.count >= 1 << 31:
             raise EngineError(
                 f"all_reduce: {x.nbytes} bytes, the group was made for {self.max_bytes}",
                 hint="engine.max_num_batched_tokens bounds what a step sums",
@@ -122,7 +122,7 @@ class DeviceGroup:
             )
         return reducing.all_gather(x, out, links)
 
-    def _joined(self, work: str) -> reducing.Links:
+    def _joined(self, work: str) -> laid.Links:
         if self._links is None:
             raise EngineError(f"{work}: the group is closed")
         return self._links

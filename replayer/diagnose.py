@@ -86,15 +86,13 @@ def find(
     `keep_tensors` is a folder for both sides' tensors of the op. A run that cannot be made again leaves its
     findings None, and `notify` is told why. ValueError where no cell differs.
     """
-    from detrec.replayer.replay import replayed_config
-
     found = inspect(recorded, replayed, comparison)
     place = place_of(recorded, replayed, comparison)
-    configs = replayed_config(recorded, ()), replayed_config(recorded, overrides)
+    configs = _configs(found, recorded, overrides)
     if obstacle := _obstacle(found, configs):
         notify(f"diagnosis: {obstacle}: this is what the traces show")
         return found
-    ranks = max(recorded.ranks, replayed.ranks)
+    ranks = max(config.engine.tensor_parallel_size for config in configs)
     collective = is_collective(place.name, found.field, ranks)
     found = replace(found, weights=_located(found, configs[1].model, recorded))
     at = comparison.ops.index(place.name)
@@ -138,6 +136,21 @@ def find(
             cache = cache_findings(pair.recorded, pair.replayed, place, (recorded, replayed), theirs.writes)
             found = replace(found, cache=cache)
     return found
+
+
+def _configs(
+    found: Findings, recorded: TraceReader, overrides: Sequence[str]
+) -> tuple[ServeConfig, ServeConfig]:
+    """The recorded settings and the replay's.
+
+    Where one rank replayed what several recorded, and their number changes nothing, one rank runs both: then
+    its whole rows are what the ranks' shares add up to.
+    """
+    from detrec.replayer.replay import replayed_config
+
+    one = found.ranks is not None and found.ranks.invariant and found.ranks.sizes[1] == 1
+    ours = ("engine.tensor_parallel_size=1",) if one else ()
+    return replayed_config(recorded, ours), replayed_config(recorded, overrides)
 
 
 def _located(found: Findings, model: str, recorded: TraceReader) -> tuple[Weight, ...] | None:

@@ -19,9 +19,9 @@ class StepMap:
     MOST_BUCKETS.
     """
 
-    def __init__(self, row_step: np.ndarray, n_steps: int, ops: int, ranks: int) -> None:
+    def __init__(self, row_step: np.ndarray, n_steps: int, ops: int, lanes: int) -> None:
         self.per = max(-(-n_steps // MOST_BUCKETS), 1)
-        self.flags = np.zeros((-(-n_steps // self.per), ops, ranks), np.uint8)
+        self.flags = np.zeros((-(-n_steps // self.per), ops, lanes), np.uint8)
         self._row_step = row_step
 
     def note(self, rows: np.ndarray, ops: np.ndarray, differ: np.ndarray, missing: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from detrec.suite.__main__ import main
 from detrec.suite.places import places
 from detrec.suite.runs import PARALLEL, FaultRun, clean_runs, fault_runs, ranks_for, traces
 from detrec.suite.workload import CLEAN, SEEDS, workload
+from tests.engines.rank_threads import ranks_as_threads
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def recorded(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recorded_on_ranks(tmp_path_factory):
     """The same on several ranks."""
-    return traces(tmp_path_factory.mktemp("ranks"), SEEDS[:1], PARALLEL)
+    with ranks_as_threads():
+        yield traces(tmp_path_factory.mktemp("ranks"), SEEDS[:1], PARALLEL)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -13,7 +13,6 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widget import Widget
 
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import layout
@@ -51,7 +50,7 @@ class Explorer(Acting, Moving, Reading, App[None]):
     CSS_PATH = "explorer.tcss"
     TITLE = "detrec"
     BINDINGS: ClassVar[list[BindingType]] = [*KEYMAP]
-    AUTO_FOCUS = "#map"
+    AUTO_FOCUS = ""
 
     def __init__(
         self, open_survey: Callable[[], Survey], write: Write, *, at: str = "", follow: float = 1.0
@@ -132,6 +131,9 @@ class Explorer(Acting, Moving, Reading, App[None]):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """A pane was clicked: it is in front now."""
-        widget: Widget = event.widget
-        if widget.id in dict(layout.PANES) and widget.id != self.depth.pane:
-            self.action_show(widget.id)
+        # an event may be late: who has the focus by now is who counts
+        if not self.screen_stack or event.widget is not self.focused:
+            return
+        name = event.widget.id
+        if name in dict(layout.PANES) and name != self.depth.pane:
+            self.action_show(name)

@@ -29,7 +29,7 @@ _SIDES = (Column("recorded", 15, right=True), Column("replayed", 15, right=True)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of the op `name`: `elements` of one row, and a `picture` of all rows, in which line `mark` has that one.
+    """Of the op `name`: `elements` of a row, and a `picture` of all: line `mark` has that row.
 
     Or the two `draws` from the row; or `why` there is neither, and what is to be done.
     """

@@ -3,6 +3,7 @@
 from typing import Any
 
 from textual.app import App
+from textual.message import Message
 from textual.widget import Widget
 
 from detrec.tui import layout
@@ -25,6 +26,11 @@ class Framing(App[None]):
     def palette(self) -> Palette:
         """The theme's styles."""
         return palette_of(self.theme_variables, colour=self.colour)
+
+    def check_message_enabled(self, message: Message) -> bool:
+        """What a thread or a widget has to say to an explorer whose screen is gone is not heard."""
+        ours = type(message).__module__.startswith("detrec.")
+        return (not ours or bool(self.screen_stack)) and super().check_message_enabled(message)
 
     def part(self, kind: type[Any]) -> Any:
         """The one widget of its kind on the explorer's own screen, whatever lies over it."""

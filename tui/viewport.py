@@ -99,7 +99,7 @@ class Viewport:
         zoom = min(max(self.zoom + by, self.outermost), WIDEST - 1)
         x = self.x_of(around)
         near = replace(self, zoom=zoom)
-        return replace(near, start=around - x // near.wide * near.per)._settled()
+        return replace(near, start=around - x // near.wide * near.per)._settled().showing(around)
 
     def fitted(self) -> "Viewport":
         """As close as it gets with everything in sight."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from detrec import __version__, report, report_cause
+from detrec import __version__, report, report_cause, report_ranks
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.survey import Progress, Survey
 from detrec.story import maps, place, running
@@ -35,6 +35,7 @@ def facts(survey: Survey, *, cell: Cell | None = None, progress: Progress | None
         "headline": _headline(survey),
         "detrec": __version__,
         "problem": survey.problem,
+        "ranks_say": [] if comparison is None else [text for _, text in report_ranks.lines(comparison)],
         "traces": [asdict(condition) for condition in survey.conditions],
         "command": survey.command(),
         "divergences": _divergences(survey),

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -46,7 +46,7 @@ def to_html(facts: Mapping[str, Any]) -> str:
         "verdict_word": "Could not tell" if facts["problem"] else _WORDS[facts["verdict"]],
         "headline_rest": facts["headline"].partition(": ")[2],
         "drawings": [heat_map(each) for each in facts["maps"]],
-        "states_shown": _states(facts),
+        "states_shown": _states(facts["maps"]),
         "ops_near": _near(facts["row"]),
         "row": _marked(facts["row"]),
         "kernels_here": _kernels_here(facts),
@@ -62,8 +62,11 @@ def to_html(facts: Mapping[str, Any]) -> str:
 
 def to_svg(facts: Mapping[str, Any]) -> str:
     """The heat map of the story's request, or of all steps, as a file of its own."""
-    drawing = heat_map(facts["maps"][-1])
-    return _environment().get_template("map.svg.j2").render(map=drawing, alone=True)
+    shown = facts["maps"][-1]
+    drawing = heat_map(shown)
+    heading = f"{facts['headline'].partition(':')[0]}: {drawing.title}"
+    page = _environment().get_template("map.svg.j2")
+    return page.render(map=drawing, alone=True, heading=heading, states=_states([shown])).lstrip()
 
 
 def _environment() -> Environment:
@@ -96,9 +99,9 @@ def _shown_token(text: str, token: int | None) -> str:
     return text.replace("\n", "⏎\n").replace("\t", "⇥") if text else f"{token} "
 
 
-def _states(facts: Mapping[str, Any]) -> list[str]:
-    """The states that any map shows, the worst first."""
-    letters = {letter for each in facts["maps"] for line in each["lines"] for letter in line}
+def _states(maps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The states that any of `maps` shows, the worst first."""
+    letters = {letter for each in maps for line in each["lines"] for letter in line}
     return [
         state.name.lower() for state in sorted(State, reverse=True) if state and LETTERS[state] in letters
     ]

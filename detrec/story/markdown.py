@@ -32,6 +32,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["problem"]:
         yield f"> not compared: {escaped(facts['problem'])}"
         yield ""
+    for text in facts["ranks_say"]:
+        yield f"> ranks: {escaped(text)}"
+        yield ""
     yield from _counts(facts.get("counts"))
     yield from _cause(facts["cause"])
     yield from _row(facts)

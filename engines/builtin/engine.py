@@ -7,6 +7,8 @@ caller's choice of scheduler, Ops table and forced tokens.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from detrec.config import ServeConfig
 from detrec.engines.base import (
     Event,
@@ -73,6 +75,7 @@ class BuiltinEngine:
         self._checkpoint = checkpoint
         self._forced = forced
         self._following = False
+        self._drawn = b""
         self.instruments = tuple(instruments)
         self.blocks = self._fault.blocks(
             BlockManager(
@@ -165,19 +168,17 @@ class BuiltinEngine:
         self._runner.watch(probe, names)
         if self._ranks and self._ranks.rank == 0:
             self._ranks.tell(Run(self._following, frozenset(names), others, until))
-        samples: tuple[Sample, ...] = ()
         more = True
-        while (step := self._next(scheduler if more else None, samples)) is not None:
-            samples = self._run_step(step, probe)
-            yield step, samples
+        while more and (step := scheduler.next_step()) is not None:
+            yield step, self._run_step(step, probe)
             more = until is None or step.index < until
+        self._agree("at the end")
         self._fault.end()
 
-    def _next(self, scheduler: Scheduler | None, drawn: Sequence[Sample]) -> Step | None:
-        step = scheduler.next_step() if scheduler else None
+    def _agree(self, when: str, *arrays: np.ndarray) -> None:
+        """Have all ranks drawn the same in the latest step, and are `arrays` the same in all?"""
         if self._ranks:
-            self._ranks.agree(step, drawn)
-        return step
+            self._ranks.agree(when, self._drawn, *(array.tobytes() for array in arrays))
 
     def on_every_rank(self, job: Callable[["BuiltinEngine"], T]) -> T:
         """Do `job` on every rank at once, after a run; what it gives on this one. It must be picklable."""
@@ -194,12 +195,14 @@ class BuiltinEngine:
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         self._fault.step(step)
         batch = self._fault.batch(batch_of(step, self.states, self.blocks))
+        self._agree(f"before step {step.index}", batch.tokens, batch.positions, batch.row_seq)
         for instrument in self.instruments:
             instrument.step(step)
         if probe:
             probe.step(step, batch.tokens)
         drawn = [self.states[part.request] for part in step.slices if part.samples]
         rows = self._runner.run(batch, self._sampling(batch, drawn) if drawn else None)
+        self._drawn = rows.tobytes() if self._ranks else b""
         samples = tuple(
             self._take(state, *record) for state, record in zip(drawn, rows.tolist(), strict=True)
         )

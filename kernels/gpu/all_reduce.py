@@ -13,83 +13,19 @@ ended. A turn is one of a block of the grid: a block has its own piece of stagin
 control words on the GPU, so that a captured graph may be run for ever.
 """
 
-from dataclasses import dataclass
-
 from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu import staging as laid
 from detrec.kernels.gpu.peer_words import EMPTY, load_units, sendable, settle, store_units
 from detrec.kernels.gpu.rank_words import UNIT, element_of, give, heard, sum_over_ranks, take, words_of
+from detrec.kernels.gpu.staging import FAILED, LIMIT, RANK, TOLD, Links
 from detrec.kernels.launch import cdiv, launch, tl, triton
 
-BLOCKS = 128
-"""Most blocks of a grid. It waits for its like on other GPUs alone, so a later one may start when an earlier
-one has ended.
-"""
-NUM_WARPS = 16
-UNITS = 32 * NUM_WARPS
-"""Units that a block takes at a time: one a thread."""
-ONE_STAGE_BYTES = {2: 2 << 20, 3: 1 << 20, 4: 1 << 19, 5: 1 << 18, 6: 1 << 18, 7: 1 << 17, 8: 1 << 17}
-"""By number of ranks: up to here it takes longer to wait twice than to send everything to everyone. Measured
-for 2 ranks; for more, where the bytes saved take 2 µs at 350 GB/s.
-"""
-TWO_STAGE_BYTES = 16 << 20
-"""What one launch of two stages sums; more is summed in several."""
-
-FAILED, LIMIT, TOLD, RANK, TURNS = range(5)
-"""Control words, int64: who was not heard, nanoseconds to wait, where the host is told, who this is; then two
-of every block of one stage and of two stages: which third of staging is next, and how many units of the third
-before it hold anything.
-"""
-CONTROL_WORDS = TURNS + 4 * BLOCKS
 _FAILED, _LIMIT, _TOLD, _RANK = (tl.constexpr(word) for word in (FAILED, LIMIT, TOLD, RANK))
 
 
 def kernel(order: str, world_size: int) -> str:
     """Names the kernel and all of its configuration that could move a bit."""
     return f"gpu.all_reduce {order} of {world_size}"
-
-
-@dataclass(frozen=True, slots=True)
-class Staging:
-    """Where ranks write to each other: the address in each rank's memory; thirds of pieces of `cap` bytes."""
-
-    addresses: tuple[int, ...]
-    rank: int
-    cap: int
-    turns: DeviceArray
-
-    @property
-    def units(self) -> int:
-        """The most that one launch takes."""
-        return BLOCKS * self.cap // UNIT
-
-    def arguments(self) -> tuple[int, ...]:
-        """As kernels take them: this rank's memory, `cap`, its place in the memory of each rank after it."""
-        world, source = len(self.addresses), 3 * BLOCKS * self.cap * self.rank
-        order = [(self.rank + step) % world for step in range(1, world)]
-        peers = [self.addresses[peer] + source for peer in order]
-        spare = [self.addresses[self.rank]] * (7 - len(peers))
-        return (self.addresses[self.rank], self.cap, *peers, *spare)
-
-
-def cap_of(nbytes: int) -> int:
-    """Bytes of a block's piece of staging, so that a launch takes `nbytes` of what goes in."""
-    return UNIT * max(cdiv(cdiv(nbytes, UNIT * BLOCKS), 8) * 8, UNITS)
-
-
-def staging_bytes(cap: int, sources: int) -> int:
-    """Bytes of staging that `sources` write to."""
-    return 3 * BLOCKS * cap * sources
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """What a rank's kernels know of the others; `two` is None where one stage takes all there may be."""
-
-    rank: int
-    world_size: int
-    control: DeviceArray
-    one: Staging
-    two: Staging | None
 
 
 @triton.jit
@@ -244,13 +180,6 @@ def _is_whole(x: DeviceArray, out: DeviceArray) -> bool:
     return x.address % UNIT == 0 and x.nbytes % UNIT == 0 and out.address % wide == 0
 
 
-def _cut(units: int) -> tuple[int, int]:
-    """Blocks for `units`, and the units that each takes."""
-    share = cdiv(units, min(BLOCKS, cdiv(units, UNITS)))
-    share = cdiv(share, 8) * 8
-    return cdiv(units, share), share
-
-
 def all_reduce(x: DeviceArray, out: DeviceArray, links: Links, order: str) -> DeviceArray:
     """The sum of every rank's x; gives `out`.
 
@@ -264,14 +193,16 @@ def all_reduce(x: DeviceArray, out: DeviceArray, links: Links, order: str) -> De
     if two is None or units <= one.units:
         _launch_one_stage(x, out, links, order, whole)
         return out
-    for skip in range(0, units, two.units):
-        stop = min(units, skip + two.units)
+    most = two.units * links.world_size
+    for skip in range(0, units, most):
+        stop = min(units, skip + most)
         shard = cdiv(cdiv(stop - skip, links.world_size), 8) * 8
-        blocks, share = _cut(shard)
+        blocks, share = laid.cut(shard)
         launch(
             _two_stage_kernel, (blocks,), x, out, x.count, stop, skip, shard, share,
             links.control, two.turns, *two.arguments(),
-            N=links.world_size, ORDER=order, WHOLE=whole, BLOCKS=BLOCKS, UNITS=UNITS, num_warps=NUM_WARPS,
+            N=links.world_size, ORDER=order, WHOLE=whole, BLOCKS=laid.BLOCKS, UNITS=laid.UNITS,
+            num_warps=laid.NUM_WARPS,
         )  # fmt: skip
     return out
 
@@ -292,9 +223,10 @@ def _launch_one_stage(x: DeviceArray, out: DeviceArray, links: Links, order: str
     units, staging = cdiv(x.nbytes, UNIT), links.one
     for skip in range(0, units, staging.units):
         stop = min(units, skip + staging.units)
-        blocks, share = _cut(stop - skip)
+        blocks, share = laid.cut(stop - skip)
         launch(
             _one_stage_kernel, (blocks,), x, out, x.count, stop, skip, share, x.shape[-1], out.shape[-1],
             links.control, staging.turns, *staging.arguments(),
-            N=links.world_size, ORDER=order, WHOLE=whole, BLOCKS=BLOCKS, UNITS=UNITS, num_warps=NUM_WARPS,
+            N=links.world_size, ORDER=order, WHOLE=whole, BLOCKS=laid.BLOCKS, UNITS=laid.UNITS,
+            num_warps=laid.NUM_WARPS,
         )  # fmt: skip

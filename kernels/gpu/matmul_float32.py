@@ -133,15 +133,18 @@ def _leaves(address: int, shape: tuple[int, int], stride: int, height: int, leav
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def tile_of(rows: int, cols: int) -> Tile:
-    """Few rows: many programs of one warp, to read the weight fast. Many: 8 x 8 elements a thread."""
+def tile_of(rows: int, cols: int, leaves: int = 1) -> Tile:
+    """Few rows: many programs of one warp, to read the weight fast. Many: 8 x 8 elements a thread.
+
+    With several leaves 8 x 4, because registers then hold up to four sums.
+    """
     if rows <= 16:
         return Tile(8, 32, 12, (1, 32), (1, 1))
     if rows <= 32:
         return Tile(32, 16, 8, (4, 8), (2, 1))
     if rows <= 64:
         return Tile(32, 32, 6, (4, 8), (2, 2))
-    if cdiv(rows, 128) * cdiv(cols, 128) < 512:
+    if leaves > 1 or cdiv(rows, 128) * cdiv(cols, 128) < 512:
         return Tile(64, 64, 4, (4, 8), (2, 2))
     return Tile(128, 128, 4, (4, 8), (4, 2))
 
@@ -152,7 +155,7 @@ def float32_rows(
 ) -> None:  # fmt: skip
     """out = x @ W^T + bias, all float32; TMA must reach x and weight."""
     (rows, depth), cols = x.shape, weight.shape[0]
-    tile = tile or tile_of(rows, cols)
+    tile = tile or tile_of(rows, cols, leaves)
     threads, warps = tile.threads, tile.warps
     launch(
         _float32_kernel, (-(-cols // tile.cols), -(-rows // tile.rows)),

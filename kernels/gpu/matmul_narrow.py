@@ -143,6 +143,9 @@ def tile_of(rows: int, cols: int, dtype: str, leaf: int = 0) -> Tile:
         return tile
     if tile.rows * tile.cols > 64 * 64:
         tile = Tile(64, 64, 128, 4, 6, False)
+    elif tile.rows > 16 and tile.depth == 256 and leaf > 1024:
+        # less of it is past the end of a leaf
+        tile = tile._replace(depth=128, num_stages=8)
     return tile._replace(depth=min(tile.depth, max(32, triton.next_power_of_2(leaf))))
 
 

@@ -28,6 +28,8 @@ from detrec.kernels.launch import cdiv, launch, triton
 _load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 _save = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 
+_RENAMED = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
+
 HALF = gl.constexpr(64)
 """Rows of x that a warpgroup multiplies: a tile has two halves."""
 
@@ -53,8 +55,8 @@ class Tile(NamedTuple):
 TILES = {Tile(256, 4, 2): 1.0, Tile(128, 6, 1): 0.52, Tile(64, 8, 1): 0.333, Tile(32, 8, 1): 0.29}
 """The time of a tile on an H100 in times of the widest: one twice as narrow takes more than half."""
 
-LEAF_TILES = {Tile(128, 4, 1): 0.52, Tile(64, 6, 1): 0.333, Tile(32, 8, 1): 0.29}
-"""The same where K is cut into leaves: several sums, of which each must fit in a thread's registers."""
+LEAF_TILES = {Tile(128, 5, 1): 0.52, Tile(64, 8, 1): 0.333, Tile(32, 8, 1): 0.29}
+"""The same for 8 leaves: a thread's registers hold three sums, and shared memory a fourth."""
 
 
 @gluon.jit
@@ -71,7 +73,7 @@ def _place(tile, row_tiles, col_tiles):
 def _fetch(shape, shared, x_desc, w_desc, LEAVES: gl.constexpr, COLS: gl.constexpr, STAGES: gl.constexpr):
     """Bring tiles of x and weight to shared memory, in the order in which `_multiply` takes them."""
     rows, cols, depth = shape
-    xs, ws, full, empty, _kept, _outs = shared
+    xs, ws, full, empty, _kept = shared
     row_tiles, col_tiles = gl.cdiv(rows, 2 * HALF), gl.cdiv(cols, COLS)
     stage = 0
     phase = 1
@@ -112,22 +114,61 @@ def _store(total, bias_ptr, out_desc, place, row, col, cols, PIECES: gl.constexp
 
 
 @gluon.jit
-def _carry(total, one, two, kept, leaf, LEAVES: gl.constexpr):
-    """The sum that a leaf completes, as a binary counter carries, and those that wait for more leaves.
+def _chain(
+    xs, ws, full, empty, depth, stage, phase, half: gl.constexpr, COLS: gl.constexpr, STAGES: gl.constexpr
+):  # fmt: skip
+    """The sum over one leaf of half of a tile; the stage that comes next, and its phase."""
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
+    total = gl.zeros([HALF, COLS], gl.float32, layout)
+    # not `stage`: what begins as the value of another name is not carried through the loop
+    before = 0
+    for start in range(0, depth, DEPTH):
+        mbarrier.wait(full.index(stage), phase)
+        x = xs.index(stage * 2 + half).reshape([HALF, DEPTH])
+        w = ws.index(stage).reshape([COLS, DEPTH]).permute((1, 0))
+        total = warpgroup_mma(x, w, total, is_async=True)
+        # all but the newest product are done: their stage may be filled again
+        total = warpgroup_mma_wait(1, deps=[total])
+        mbarrier.arrive(empty.index(before), pred=start > 0)
+        before = stage
+        stage += 1
+        if stage == STAGES:
+            stage = 0
+            phase ^= 1
+    total = warpgroup_mma_wait(0, deps=[total])
+    mbarrier.arrive(empty.index(before))
+    return total, stage, phase
 
-    One that waits no more is replaced by another that is there anyway: registers hold three, and no fourth.
+
+@gluon.jit
+def _carry(total, two, kept, pair, LEAVES: gl.constexpr):
+    """The sum that pair `pair` of leaves, whose own is `total`, completes, and that of two leaves that waits.
+
+    As a binary counter carries. A sum of two that waits no more is replaced by one that is there anyway, and
+    that of four waits in shared memory: registers hold no more than three.
     """
-    if leaf % 2 == 1:
-        total = one + total
-        if leaf % 4 == 3:
-            total = two + total
-            if LEAVES == 8:
-                if leaf == 3:
-                    kept.store(total)
-                else:
-                    total = kept.load(total.type.layout) + total
-        two = total
-    return total, total, two
+    if pair % 2 == 1:
+        total = two + total
+        if LEAVES == 8:
+            if pair == 1:
+                # it lies where the tile before may still be on its way out
+                tma.store_wait(0)
+                kept.store(total)
+            else:
+                total = kept.load(total.type.layout) + total
+    return total, total
+
+
+@gluon.jit
+def _seen_as(kept, out_desc, PIECES: gl.constexpr):
+    """The memory of a kept sum as that of a piece of the output: the two are never needed together."""
+    # Triton knows no star
+    pieces: gl.constexpr = PIECES * 32 // out_desc.dtype.primitive_bitwidth
+    shape: gl.constexpr = [pieces] + out_desc.block_type.shape  # noqa: RUF005
+    if _RENAMED:
+        return kept.reinterpret(out_desc.dtype, shape, out_desc.layout).index(0)
+    else:  # noqa: RET505  Triton compiles one branch, and nothing that stands after both
+        return kept._reinterpret(out_desc.dtype, shape, out_desc.layout).index(0)
 
 
 @gluon.jit
@@ -137,39 +178,31 @@ def _multiply(
 ):  # fmt: skip
     """One warpgroup: half of the rows of each tile of this program."""
     rows, cols, depth = shape
-    xs, ws, full, empty, kept, outs = shared
+    xs, ws, full, empty, kept = shared
+    kept = kept.index(half)
+    place = kept
+    if LEAVES == 8:
+        place = _seen_as(kept, out_desc, PIECES)
     row_tiles, col_tiles = gl.cdiv(rows, 2 * HALF), gl.cdiv(cols, COLS)
-    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
     stage = 0
-    before = 0
     phase = 0
     for tile in range(gl.program_id(0), row_tiles * col_tiles, gl.num_programs(0)):
         i, j = _place(tile, row_tiles, col_tiles)
-        total = gl.zeros([HALF, COLS], gl.float32, layout)
-        one = total
-        two = total
-        for leaf in range(LEAVES):
-            if LEAVES > 1:
-                total = gl.zeros([HALF, COLS], gl.float32, layout)
-            for start in range(0, depth, DEPTH):
-                mbarrier.wait(full.index(stage), phase)
-                x = xs.index(stage * 2 + half).reshape([HALF, DEPTH])
-                w = ws.index(stage).reshape([COLS, DEPTH]).permute((1, 0))
-                total = warpgroup_mma(x, w, total, is_async=True)
-                # all but the newest product are done: their stage may be filled again
-                total = warpgroup_mma_wait(1, deps=[total])
-                mbarrier.arrive(empty.index(before), pred=start > 0)
-                before = stage
-                stage += 1
-                if stage == STAGES:
-                    stage = 0
-                    phase ^= 1
-            total = warpgroup_mma_wait(0, deps=[total])
-            mbarrier.arrive(empty.index(before))
-            if LEAVES > 1:
-                total, one, two = _carry(total, one, two, kept.index(half), leaf, LEAVES)
+        if LEAVES == 1:
+            total, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+        else:
+            two = gl.zeros(
+                [HALF, COLS], gl.float32, gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
+            )
+            total = two
+            # by pairs, which spares the copy of a sum that waits
+            for pair in range(LEAVES // 2):
+                one, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+                total, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+                total = one + total
+                total, two = _carry(total, two, kept, pair, LEAVES)
         row = i * 2 * HALF + half * HALF
-        _store(total, bias_ptr, out_desc, outs.index(half), row, j * COLS, cols, PIECES)
+        _store(total, bias_ptr, out_desc, place, row, j * COLS, cols, PIECES)
     tma.store_wait(0)
 
 
@@ -178,7 +211,7 @@ def _by_thread(cols):
     """How a sum lies in shared memory: a thread's elements by fours, next to its neighbours'."""
     fours, lanes = [[0, 1], [8, 0]], [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
     warps, others = [[16, 0], [32, 0]], [[0, 8 << i] for i in range((cols // 8).bit_length() - 1)]
-    return gl.SharedLinearLayout(fours + lanes + warps + others)
+    return gl.SharedLinearLayout(fours + lanes + warps + others, [], 1024)
 
 
 @gluon.jit(do_not_specialize=["rows"])
@@ -188,10 +221,10 @@ def _wide_kernel(
 ):  # fmt: skip
     xs = gl.allocate_shared_memory(x_desc.dtype, [STAGES * 2, 1, HALF, DEPTH], x_desc.layout)
     ws = gl.allocate_shared_memory(x_desc.dtype, [STAGES, 1, COLS, DEPTH], w_desc.layout)
-    outs = gl.allocate_shared_memory(out_desc.dtype, [2, HALF, COLS // PIECES], out_desc.layout)
-    kept = outs
     if LEAVES == 8:
         kept = gl.allocate_shared_memory(gl.float32, [2, HALF, COLS], _by_thread(COLS))
+    else:
+        kept = gl.allocate_shared_memory(out_desc.dtype, [2, HALF, COLS // PIECES], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
@@ -199,7 +232,7 @@ def _wide_kernel(
         mbarrier.init(empty.index(stage), count=2)
     fence_async_shared()
     shape = (rows, cols, depth)
-    shared = (xs, ws, full, empty, kept, outs)
+    shared = (xs, ws, full, empty, kept)
     gl.warp_specialize(
         [
             (_multiply, (shape, shared, out_desc, bias_ptr, 0, LEAVES, COLS, STAGES, PIECES)),
@@ -239,8 +272,9 @@ def _processors() -> int:
 @functools.lru_cache(maxsize=1 << 12)
 def tile_of(rows: int, cols: int, processors: int, leaves: int = 1) -> Tile:
     """The tile whose rounds over the processors take the least time."""
-    tiles, choice = cdiv(rows, TILE_ROWS), TILES if leaves == 1 else LEAF_TILES
-    return min(choice, key=lambda tile: choice[tile] * cdiv(tiles * cdiv(cols, tile.cols), processors))
+    tiles, times = cdiv(rows, TILE_ROWS), LEAF_TILES if leaves == 8 else TILES
+    choice = [tile for tile in times if leaves == 1 or tile.cols <= 128]
+    return min(choice, key=lambda tile: times[tile] * cdiv(tiles * cdiv(cols, tile.cols), processors))
 
 
 def wide_rows(

@@ -116,9 +116,11 @@ class Side:
             return self.take(rows, lane)[:, columns]
         return lanes.of([self.take(rows, rank)[:, columns] for rank in range(lanes.n_ranks)])[:, :, lane]
 
-    def is_corrupt(self, rows: np.ndarray, rank: int) -> np.ndarray:
-        """Which of `rows` lie in a chunk that was read and found corrupt, bool [rows]."""
-        bad = [chunk for of, chunk in self.corrupt if of == rank or rank >= self.ranks]
+    def is_corrupt(self, rows: np.ndarray, rank: int | None) -> np.ndarray:
+        """Which of `rows` lie in a chunk that was read and found corrupt, of any rank if None; bool
+        [rows].
+        """
+        bad = [chunk for of, chunk in list(self.corrupt) if rank is None or rank == of or rank >= self.ranks]
         return np.isin(rows // self.fingerprint_chunk_rows, bad) & (rows >= 0)
 
     @cached_property

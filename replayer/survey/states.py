@@ -47,7 +47,7 @@ def states_of_pairs(
     others: np.ndarray,
     rank: int | None = None,
 ) -> np.ndarray:
-    """uint8 [rows, ops], the worst of all ranks where `rank` is None.
+    """uint8 [rows, ops], the worst of all ranks where `rank` is None; a rank is a lane (`lanes.py`).
 
     `rows` and `others` are rows of either run, -1 where one has none: MISSING where that is `lost` (bool
     [recorded rows]), else ABSENT. What is known to be equal is not read; without a judgement nothing is,
@@ -84,7 +84,6 @@ def _due(
         drawn[there] |= side.draws_from[of[there]]
     due: np.ndarray = pairs.mask[:, rank] & (~pairs.columns.samples | drawn[:, None])
     both = (rows >= 0) & (others >= 0)
-    due[(rows < 0) & (others < 0)] = False
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= lost[rows[alone]][:, None]
     # where neither run has a row nothing was lost: a cached prefix, or beyond the end
@@ -123,7 +122,9 @@ def _read(
     differ = here & there & (ours != theirs)
     found[differ] = State.INHERITED
     found[differ & judged.born(rows[at])] = State.BORN
-    corrupt = sides[0].is_corrupt(rows[at], rank) | sides[1].is_corrupt(others[at], rank)
+    # where sums over ranks stand side by side, any of them may be the corrupt one
+    bad = rank if columns.lanes[0].cut is None else None
+    corrupt = sides[0].is_corrupt(rows[at], bad) | sides[1].is_corrupt(others[at], bad)
     found[(found == State.MISSING) & corrupt[:, None]] = State.CORRUPT
     states[at] = found
     return states

@@ -23,13 +23,13 @@ class Driver:
 
     async def settle(self, limit: float = 30.0) -> None:
         """Until nothing is being read or drawn."""
+        quiet = 0
         for _ in range(int(limit / 0.01)):
             await self._pilot.pause()
-            if self.app.idle:
-                # what was read is shown by now, unless showing it has asked for more
-                await self._pilot.pause()
-                if self.app.idle:
-                    return
+            # what was read is shown by the next look, unless showing it has asked for more
+            quiet = quiet + 1 if self.app.idle and self.lines else 0
+            if quiet == 3:
+                return
             await asyncio.sleep(0.01)
         raise AssertionError("the explorer did not come to rest")
 
@@ -40,8 +40,8 @@ class Driver:
             await self.settle()
 
     async def write(self, text: str) -> None:
-        """Letters into the line that asks for them, and enter."""
-        await self._pilot.press(*(_NAMES.get(letter, letter) for letter in text))
+        """A text pasted into the line that asks for it, and enter."""
+        self.app.focused.post_message(events.Paste(text))
         await self.press("enter")
 
     async def until(self, reached: Callable[[], bool], limit: float = 30.0) -> None:
@@ -88,9 +88,6 @@ class Driver:
     def pane(self, name: str) -> Any:
         """A pane."""
         return self.app.pane(name)
-
-
-_NAMES = {" ": "space", ":": "colon", ".": "full_stop", "/": "slash", "-": "minus", "_": "underscore"}
 
 
 @asynccontextmanager

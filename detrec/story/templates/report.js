@@ -10,6 +10,3 @@ for (const block of document.querySelectorAll(".command")) {
   });
   block.append(button);
 }
-addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
-});

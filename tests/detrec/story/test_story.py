@@ -170,8 +170,10 @@ def test_maps_have_a_letter_a_column(survey: Survey):
 def test_the_map_is_a_drawing_of_its_own(survey: Survey):
     svg = ElementTree.fromstring(to_svg(facts(survey)))
     states = [element.get("class") for element in svg.iter() if element.tag.endswith("rect")]
-    assert states.count("born") == 1
-    assert states.count("inherited") == 1
+    # one rectangle in the map and one in the legend
+    assert states.count("born") == 2
+    assert states.count("inherited") == 2
+    assert "diverged: layers against positions of r1" in "".join(svg.itertext())
     assert "layers against positions of r1" in "".join(svg.itertext())
 
 

@@ -16,60 +16,17 @@ if not Path("/dev/nvidia0").exists():
 
 import numpy as np
 
-from detrec.engines.builtin.bfloat16 import narrowed, widened
 from detrec.errors import EngineError
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.device_group import DeviceGroup
-from detrec.kernels.gpu import all_reduce as reducing
+from detrec.kernels.gpu import staging as laid
 from detrec.kernels.launch import INTERPRETED, on_stream
 from detrec.kernels.rendezvous import Rendezvous
 from tests.kernels.gpu.device import FLOATS, device, fresh, host
 from tests.kernels.gpu.rank_processes import device_of, in_processes
-
-
-def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 as `dtype` is stored."""
-    return narrowed(values) if dtype == "bfloat16" else values.astype(dtype)
-
-
-def read(stored: np.ndarray) -> np.ndarray:
-    """What is stored, as float32."""
-    return widened(stored) if stored.dtype == np.uint16 else stored.astype(np.float32)
-
-
-def parts_of(seed: int, shape: tuple[int, ...], dtype: str, world: int) -> list[np.ndarray]:
-    """What each rank has, such that the order shows: large values that cancel small ones out, or not."""
-    draws = np.random.default_rng(seed)
-    parts = draws.standard_normal((world, *shape)) * 10.0 ** draws.integers(-3, 3, (world, *shape))
-    parts[draws.random(parts.shape) < 0.02] = -0.0
-    large = np.where(draws.random(shape) < 0.5, 30_000.0 if dtype == "float16" else 1e9, 0.0)
-    plus = draws.integers(world, size=shape)
-    minus = (plus + 1 + draws.integers(world - 1, size=shape)) % world
-    for rank, part in enumerate(parts):
-        part += large * (plus == rank) - large * (minus == rank)
-    return [rounded(part.astype(np.float32), dtype) for part in parts]
-
-
-def summed(parts: list[np.ndarray], order: str, dtype: str) -> np.ndarray:
-    """The sum in float32 in that order, rounded once."""
-    values = [read(part) for part in parts]
-    if order == "tree":
-        while len(values) > 1:
-            pairs = [left + right for left, right in zip(values[::2], values[1::2], strict=False)]
-            values = pairs + values[2 * len(pairs) :]
-        return rounded(values[0], dtype)
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return rounded(total, dtype)
-
-
-def differing(left: np.ndarray, right: np.ndarray) -> int:
-    """How many elements differ in bits."""
-    unsigned = f"u{left.dtype.itemsize}"
-    return int((left.reshape(-1).view(unsigned) != right.reshape(-1).view(unsigned)).sum())
+from tests.kernels.gpu.rank_sums import differing, parts_of, read, summed
 
 
 def misaligned(array: np.ndarray, elements: int) -> DeviceArray:
@@ -90,7 +47,8 @@ def sums(number: int, world: int) -> Any:
             order = ("ranks", "tree")[int(draws.integers(2))]
             to = FLOATS[int(draws.integers(3))] if dtype == "float32" else dtype
             largest = group.max_bytes // (4 if dtype == "float32" else 2)
-            count = max(int(largest ** (draws.random() * 1.1 - 0.1)), 1)
+            # two of the largest, so that all staging is used again
+            count = largest if seed < 2 else max(int(largest ** (draws.random() * 1.1 - 0.1)), 1)
             shape = (count // 8, 8) if count % 8 == 0 and draws.random() < 0.5 else (count,)
             parts = parts_of(seed, shape, dtype, world)
             own = parts[group.rank]
@@ -141,6 +99,22 @@ def rows(number: int, world: int) -> Any:
             wrong.append(differing(whole, np.stack(alone)))
         group.check()
         return {"wrong": [each for each in wrong if each]}
+
+    return body
+
+
+def nans(number: int, world: int) -> Any:
+    """What looks like memory that still waits: it arrives, as a NaN."""
+
+    def body(group: DeviceGroup, _: Device) -> dict[str, Any]:
+        wrong = []
+        for dtype in FLOATS:
+            summed_up = host(group.all_reduce(fresh((1, 99), dtype), fresh((1, 99), dtype)))
+            beside = host(group.all_gather(fresh((1, 99), dtype), fresh((1, 99 * world), dtype)))
+            if not (np.isnan(read(summed_up)).all() and np.isnan(read(beside)).all()):
+                wrong.append(dtype)
+        group.check()
+        return {"wrong": wrong}
 
     return body
 
@@ -255,6 +229,7 @@ CASES = {
     "sums": sums,
     "gathers": gathers,
     "rows": rows,
+    "nans": nans,
     "refusals": refusals,
     "absences": absences,
     "deaths": deaths,
@@ -278,15 +253,15 @@ def several(cases: str, world: int) -> Any:
 def main(cases: str, world: int) -> None:
     """Run them; little staging, so that small arrays take several turns of both kernels."""
     if INTERPRETED:
-        reducing.BLOCKS, reducing.UNITS = 2, 32
-        reducing.ONE_STAGE_BYTES = dict.fromkeys(range(2, 9), 1 << 10)
-        reducing.TWO_STAGE_BYTES = world << 10
+        laid.BLOCKS, laid.UNITS = 2, 32
+        laid.ONE_STAGE_BYTES = dict.fromkeys(range(2, 9), 1 << 10)
+        laid.TWO_STAGE_BYTES = world << 10
         most, limit = 6 << 10, 60.0
     else:
         import torch  # noqa: F401  once, before the ranks are forked
 
-        reducing.ONE_STAGE_BYTES = dict.fromkeys(range(2, 9), 512 << 10)
-        reducing.TWO_STAGE_BYTES = 1 << 20
+        laid.ONE_STAGE_BYTES = dict.fromkeys(range(2, 9), 512 << 10)
+        laid.TWO_STAGE_BYTES = 1 << 20
         most, limit = 3 << 20, 60.0
     if cases == "absences":
         limit = 0.5

@@ -63,7 +63,7 @@ def test_leaves_have_the_bits_of_the_matmul_for_few_rows(depth, leaves, kind):
     x, weight = rough_floats(1, (1300, depth), "bfloat16"), rough_floats(2, (3104, depth), "bfloat16")
     expected, some = fresh((1300, 3104), kind), fresh((5, 3104), kind)
     narrow_rows(x, weight, None, expected, leaves=leaves)
-    for tile in LEAF_TILES:
+    for tile in LEAF_TILES if leaves == 8 else list(TILES)[1:]:
         out = fresh((1300, 3104), kind)
         wide_rows(x, weight, None, out, tile, leaves)
         assert_same_bits(host(out), host(expected))

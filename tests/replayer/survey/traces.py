@@ -1,6 +1,7 @@
 """Small traces on disk: what `fakes.fake_trace` makes, written by the real writer."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,32 @@ def written(
         run.change(*change)
     for request, position, op, *rank in blank:
         run.cells[rank[0] if rank else 0, run.at(request, position), list(ops).index(op)] = 0
+    return stored(path, run, steps, manifest=manifest, kernels=kernels, close=close, seed=seed)
+
+
+def stored(
+    path: Path,
+    run: FakeTrace,
+    steps: Sequence[Any],
+    *,
+    manifest: dict[str, Any] = MANIFEST,
+    kernels: Callable[[int], tuple[str, ...]] | None = None,
+    close: bool = True,
+    seed: int = 42,
+) -> str:
+    """Write the fake trace that was made of `steps`, every rank by a writer of its own."""
     writer = writer_of(path, run, manifest)
-    others = [RankWriter(path, rank, uuid=writer.uuid) for rank in range(1, ranks)]
-    for index, given in enumerate(steps):
-        for other in others:
-            step(other, run, index, given, kernels, seed, rank=other.rank)
-        step(writer, run, index, given, kernels, seed)
-    for other in others:
-        other.close()
+    with ExitStack() as stack:
+        ranks = range(1, run.ranks)
+        others = [stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in ranks]
+        for index, given in enumerate(steps):
+            for other in others:
+                step(other, run, index, given, kernels, seed, other.rank)
+            step(writer, run, index, given, kernels, seed)
+        if not close:
+            writer.commit()
     if close:
         writer.close()
-    else:
-        writer.commit()
     return str(path)
 
 
@@ -66,7 +81,13 @@ def writer_of(path: Path, run: FakeTrace, manifest: dict[str, Any] = MANIFEST) -
     """A writer for the steps of a fake trace."""
     requests = [Request(r.id, (1, 2), SamplingParams(seed=42)) for r in run.requests]
     return TraceWriter(
-        path, manifest=manifest, requests=requests, ops=run.ops, ranks=run.ranks, commit_seconds=1e9
+        path,
+        manifest=manifest,
+        requests=requests,
+        ops=run.ops,
+        ranks=run.ranks,
+        kinds=run.kinds,
+        commit_seconds=1e9,
     )
 
 
@@ -79,7 +100,7 @@ def step(
     seed: int = 42,
     rank: int = 0,
 ) -> None:
-    """Write one step of a fake trace, what `rank` has of it."""
+    """Write one step of a fake trace, as one of its ranks."""
     slices, events = given if isinstance(given, tuple) else (given, ())
     before = tuple(event for event in events if event.kind is not EventKind.FINISHED)
     rows = run.row_step == index

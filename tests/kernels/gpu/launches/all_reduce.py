@@ -1,17 +1,18 @@
 """All that all_reduce and all_gather are made of: stages, orders, dtypes, whole units and ragged ones."""
 
 from detrec.kernels.gpu import all_reduce as file
+from detrec.kernels.gpu import staging as laid
 from tests.kernels.gpu.ahead import absent
 from tests.kernels.gpu.device import FLOATS
 
 
-def links(world_size: int) -> file.Links:
-    turns = absent((2 * file.BLOCKS,), "int64")
+def links(world_size: int) -> laid.Links:
+    turns = absent((2 * laid.BLOCKS,), "int64")
     one, two = (
-        file.Staging(tuple((rank + 1) << 40 for rank in range(world_size)), 0, file.cap_of(size), turns)
+        laid.Staging(tuple((rank + 1) << 40 for rank in range(world_size)), 0, laid.cap_of(size), turns)
         for size in (1 << 12, 1 << 20)
     )
-    return file.Links(0, world_size, absent((file.CONTROL_WORDS,), "int64"), one, two)
+    return laid.Links(0, world_size, absent((laid.CONTROL_WORDS,), "int64"), one, two)
 
 
 def launches() -> None:

@@ -13,6 +13,6 @@ def launches() -> None:
         arrays = [absent(shape, "float32") for shape in ((rows, 896), (4608, 896), (4608,), (rows, 4608))]
         ahead.architectures = (90, 100)
         for leaves in (1, 8):
-            float32_rows(*arrays, tile_of(rows, 4608), leaves)
+            float32_rows(*arrays, tile_of(rows, 4608, leaves), leaves)
         ahead.architectures = (80,)
         narrow_rows(*arrays)
