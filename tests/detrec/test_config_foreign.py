@@ -62,3 +62,10 @@ def test_the_example_has_no_holes_that_can_be_foreseen():
     config = load_config(ROOT / "examples" / "fastdeploy.yaml", environ={})
     assert config.engine.arguments["max_num_batched_tokens"] == 1024
     assert foreseen_holes(config, {}) == []
+
+
+def test_a_model_that_is_no_path_is_a_name_that_the_engine_looks_up(tmp_path):
+    data = {"model": "Qwen/Qwen3-8B", "engine": ENGINE, "requests": [{"prompt": "x"}]}
+    assert serve_config(data, base=tmp_path).model == "Qwen/Qwen3-8B"
+    (tmp_path / "Qwen" / "Qwen3-8B").mkdir(parents=True)
+    assert serve_config(data, base=tmp_path).model == str(tmp_path / "Qwen" / "Qwen3-8B")
