@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
@@ -53,6 +54,7 @@ class _Arrived:
 
     step: Step
     tokens: np.ndarray
+    layout: Layout
     region: _Region
     graph: int
     slot: _Slot
@@ -64,8 +66,9 @@ class _Arrived:
 class DeviceProbe:
     """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `shares`: by op, what this rank holds of rows that are cut over ranks. `meanwhile` writes what has
-    arrived, `finish` all that is on its way.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `at_once`: the engine does not keep
+    its outputs as they are for a layer, so that each is fingerprinted when it is told. `meanwhile` writes
+    what has arrived, `finish` all that is on its way.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class DeviceProbe:
         device: Device,
         *,
         shares: Mapping[str, Share] | None = None,
+        at_once: bool = False,
     ) -> None:
-        self._writer, self._device = writer, device
+        self._writer, self._device, self._at_once = writer, device, at_once
         sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
         kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
         self._of_rows, self._of_samples = kinds
@@ -111,13 +115,19 @@ class DeviceProbe:
         self._started = time.perf_counter()
         self._step, self._tokens = step, np.asarray(tokens)
         self._now, self._batch, self._graph = None, [], 0
+        samples = len(step.sample_rows)
+        self._layout = Layout(step.rows, np.arange(step.rows), samples, np.arange(samples))
+
+    def place(self, layout: Layout) -> None:
+        """Outputs of the step have rows that are not its own: theirs are left out on the host."""
+        self._layout = layout
 
     def _open(self) -> _Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
-            region, rows, samples = self._eager[0], self._step.rows, len(self._step.sample_rows)
+            region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
             if self._size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
@@ -162,7 +172,7 @@ class DeviceProbe:
             self._first = (place, samples)
         self._batch.append(output)
         # outputs stay where they are for a layer, and no longer
-        if samples or "." not in name or name.endswith(".output"):
+        if self._at_once or samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
@@ -194,7 +204,9 @@ class DeviceProbe:
         region.copied.record(self._copies)
         seconds = time.perf_counter() - self._started
         self._arrived.append(
-            _Arrived(self._step, self._tokens, region, self._graph, slot, samples, events, seconds)
+            _Arrived(
+                self._step, self._tokens, self._layout, region, self._graph, slot, samples, events, seconds
+            )
         )
 
     def _slot(self) -> _Slot:
@@ -224,13 +236,12 @@ class DeviceProbe:
         self._free.append(arrived.slot)
 
     def _put(self, arrived: _Arrived) -> None:
-        region, step = arrived.region, arrived.step
-        rows, samples = step.rows, len(step.sample_rows)
+        region, step, layout = arrived.region, arrived.step, arrived.layout
         whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
-        prints = np.zeros((rows, len(self._places)), np.uint64)
+        prints = np.zeros((step.rows, len(self._places)), np.uint64)
         memory = arrived.slot.memory
-        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, :rows].T
-        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, :samples]
+        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, layout.rows].T
+        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, layout.samples]
         prints[np.ix_(np.array(step.sample_rows, np.intp), self._of_samples)] = drawn.T
         self._writer.step(
             step,

@@ -35,7 +35,7 @@ from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
 from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
-from detrec.errors import ConfigError, EngineError
+from detrec.errors import ConfigError
 from detrec.kernels.device import Device
 from detrec.kernels.group import Group
 
@@ -125,15 +125,9 @@ class BuiltinEngine:
                 f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
                 hint="--set engine.device=cpu; float32 gives the same bits there",
             )
-        if self._ranks:
-            raise EngineError(
-                f"engine.tensor_parallel_size: {engine.tensor_parallel_size}: deterministic ranks need the "
-                "custom all-reduce, which cannot be had on this GPU",
-                hint="set engine.tensor_parallel_size: 1, or engine.device: cpu",
-            )
         from detrec.engines.builtin.gpu_runner import GpuRunner
 
-        return GpuRunner(*about, progress)
+        return GpuRunner(*about, progress, self._ranks.meeting if self._ranks else None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
