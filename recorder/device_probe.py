@@ -18,7 +18,7 @@ from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint import fingerprints
+from detrec.kernels.gpu.fingerprint import SLOTS, fingerprints
 from detrec.kernels.launch import on_stream
 from detrec.recorder.writer import TraceWriter
 
@@ -79,7 +79,9 @@ class DeviceProbe:
         self._eager = [self._region(0, 0), self._region(0, 0)]
         self._graphs: dict[int, _Region] = {}
         self._now: _Region | None = None
+        self._sent: _Slot | None = None
         self._graph = 0
+        self._lasting = False
         self._batch: list[DeviceArray] = []
         self._first = (0, False)
         self._copies, self._computed = cuda.Stream(), cuda.Event()
@@ -95,7 +97,7 @@ class DeviceProbe:
         """A forward pass begins."""
         self._started = time.perf_counter()
         self._step, self._tokens = step, np.asarray(tokens)
-        self._now, self._batch, self._graph = None, [], 0
+        self._now, self._sent, self._batch, self._graph = None, None, [], 0
 
     def _open(self) -> _Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
@@ -120,16 +122,16 @@ class DeviceProbe:
         return len(self._of_rows) * rows + len(self._of_samples) * samples
 
     @contextmanager
-    def capturing(self, rows: int) -> Iterator[None]:
+    def capturing(self, rows: int, *, lasting: bool) -> Iterator[None]:
         """Ops reported inside are those of the graph of `rows` rows."""
         if rows not in self._graphs:
             self._graphs[rows] = self._region(rows, rows)
         before = self._now
-        self._now, self._batch = self._graphs[rows], []
+        self._now, self._batch, self._lasting = self._graphs[rows], [], lasting
         self._clear(self._now)
         yield
         self._flush()
-        self._now = before
+        self._now, self._lasting = before, False
 
     def replaying(self, rows: int) -> None:
         """The step that has begun is run by that graph."""
@@ -138,7 +140,7 @@ class DeviceProbe:
         self._device.stream.wait_for(self._now.copied)
 
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
-        """Fingerprint `output`, a row at a time, together with what follows it in its layer."""
+        """Fingerprint `output`, a row at a time, together with what follows it while both are valid."""
         index, place, samples = self._places[name]
         self._open().kernels[index] = kernel
         if self._batch and self._first != (place - len(self._batch), samples):
@@ -146,8 +148,9 @@ class DeviceProbe:
         if not self._batch:
             self._first = (place, samples)
         self._batch.append(output)
-        # outputs stay where they are for a layer, and no longer
-        if samples or "." not in name or name.endswith(".output"):
+        # an output that does not last stays where it is for a layer, and no longer
+        ends = len(self._batch) == SLOTS if self._lasting else "." not in name or name.endswith(".output")
+        if ends:
             self._flush()
 
     def _flush(self) -> None:
@@ -162,8 +165,14 @@ class DeviceProbe:
             fingerprints(self._batch, out)
         self._batch = []
 
-    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
-        """The step is over: its fingerprints follow on their own."""
+    def meanwhile(self) -> None:
+        """The engine has given its step to the GPU: send for its fingerprints, write those that are here."""
+        self._send()
+        while self._arrived and self._arrived[0].slot.event.done():
+            self._write_oldest()
+
+    def _send(self) -> None:
+        """Queue the copy of the step's fingerprints."""
         self._flush()
         region, slot = self._open(), self._slot()
         size = self._size(region.rows, region.samples)
@@ -174,10 +183,7 @@ class DeviceProbe:
         self._copies.copy_to_host(slot.memory[:size], region.array[:size])
         slot.event.record(self._copies)
         region.copied.record(self._copies)
-        seconds = time.perf_counter() - self._started
-        self._arrived.append(
-            _Arrived(self._step, self._tokens, region, self._graph, slot, samples, events, seconds)
-        )
+        self._sent = slot
 
     def _slot(self) -> _Slot:
         if self._free:
@@ -187,10 +193,12 @@ class DeviceProbe:
             return self._free.pop()
         return _Slot(cuda.Event())
 
-    def meanwhile(self) -> None:
-        """The engine has given its step to the GPU: write the steps whose fingerprints are here."""
-        while self._arrived and self._arrived[0].slot.event.done():
-            self._write_oldest()
+    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
+        """The step is over: it is written when its fingerprints are here."""
+        assert self._sent is not None, "sampled without meanwhile"
+        seconds = time.perf_counter() - self._started
+        about = self._step, self._tokens, self._open(), self._graph, self._sent
+        self._arrived.append(_Arrived(*about, samples, events, seconds))
 
     def finish(self) -> None:
         """Write every step that is on its way."""

@@ -67,7 +67,7 @@ class Codes:
 def arrays_of(
     records: Sequence[Record], counts: dict[str, int], codes: Codes, specs: dict[str, ArraySpec]
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The rows that `records` add to a trace that holds `counts`, and what it holds then."""
+    """What `records` add to a trace that holds `counts`, fingerprints apart, and what it holds then."""
     lists = {
         "steps": _steps(records, counts, codes),
         "events": _events(records, codes),
@@ -80,8 +80,6 @@ def arrays_of(
         for name, values in columns.items()
     }
     arrays |= _rows(records, arrays)
-    for rank in range(len(records[0].fingerprints)):
-        arrays[f"fingerprints/{rank}"] = np.concatenate([record.fingerprints[rank] for record in records])
     fresh = list(codes.configurations)[counts["configurations"] :]
     width = specs["kernels/configurations"].width
     coded = [[codes.kernels[name] for name in kernels] for kernels in fresh]

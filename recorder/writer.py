@@ -1,7 +1,7 @@
 """TraceWriter: puts steps into a trace that can be read however its recorder ends.
 
-A step costs an append to a list; commits write arrays first and the marker of what they hold last. The final
-bytes are a function of what was recorded: when commits happened cannot be seen in them.
+A step's fingerprints are stored when it comes, the rest at the next commit: arrays first, and the marker of
+what they hold last. The final bytes are a function of what was recorded: when commits were cannot be seen.
 """
 
 import time
@@ -122,6 +122,7 @@ class TraceWriter:
                 graph_bucket,
             )
         )
+        self._put_fingerprints(self._counts["rows"] + self._pending_rows, prints)
         self._pending_rows += len(tokens)
         if (
             len(self._pending) >= self._commit_steps
@@ -203,10 +204,23 @@ class TraceWriter:
             raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
 
     def _put_pending(self) -> dict[str, int]:
+        row = self._counts["rows"]
+        for record in self._pending:
+            # the last one may have been interrupted
+            self._put_fingerprints(row, record.fingerprints)
+            row += record.step.rows
         arrays, counts = arrays_of(self._pending, self._counts, self._codes, self._specs)
         for path, values in arrays.items():
             self._columns.by_path[path].put(self._counts[self._specs[path].count], values)
         return counts
+
+    def _put_fingerprints(self, row: int, prints: Sequence[np.ndarray]) -> None:
+        """They are most of a trace: put as they come, so that no commit takes long."""
+        for rank, values in enumerate(prints):
+            column = self._columns.by_path[f"fingerprints/{rank}"]
+            if column.rows < row + len(values):
+                column.put(row, values)
+                column.keep_up()
 
     def _seal(self, status: str, reason: str) -> None:
         if self._pending:

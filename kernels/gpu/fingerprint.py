@@ -26,28 +26,46 @@ WARPS = 8192
 MOST_WARPS = 32
 MANY_WARP_WORDS = 128
 """WARP_WORDS of `fingerprints`."""
-FEW_ROWS = 16
-"""Up to so many rows, 16 warps share one in `fingerprints`, then 8."""
+AHEAD = 4
+"""Blocks of words whose loads a program of `fingerprints` has under way together."""
+FEW_ROWS, FEW_WARPS, MANY_WARPS = 16, 16, 8
+"""Up to FEW_ROWS rows, FEW_WARPS warps share one in `fingerprints`, then MANY_WARPS."""
 
 ALL = tl.constexpr(0xFFFFFFFFFFFFFFFF)
 
 
 @triton.jit
-def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
-    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word."""
+def _load(ptrs, there, unit, n_units, PARTS: tl.constexpr):
+    """The words whose first units are `unit`, of PARTS units each; 0 where there is none."""
+    bits = tl.load(ptrs + unit, mask=there & (unit < n_units), other=0).to(tl.uint64)
+    for part in tl.static_range(1, PARTS):
+        more = tl.load(ptrs + unit + part, mask=there & (unit + part < n_units), other=0)
+        bits |= more.to(tl.uint64) << (part * (64 // PARTS))
+    return bits
+
+
+@triton.jit
+def _hash(
+    ptrs, there, n_units, code_and_width,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word, AHEAD loads at once."""
     salt = mix64(code_and_width.to(tl.uint64))
     word = tl.arange(0, WORDS)[None, :]
     step = (word + 1).to(tl.uint64) * GOLDEN
     total = tl.zeros((ROWS, WORDS), tl.uint64)
-    for start in range(0, n_units, WORDS * PARTS):
+    UNITS: tl.constexpr = WORDS * PARTS
+    for start in range(0, n_units, AHEAD * UNITS):
         unit = start + word * PARTS
-        mask = there & (unit < n_units)
-        bits = tl.load(ptrs + unit, mask=mask, other=0).to(tl.uint64)
-        for part in tl.static_range(1, PARTS):
-            more = tl.load(ptrs + unit + part, mask=there & (unit + part < n_units), other=0)
-            bits |= more.to(tl.uint64) << (part * (64 // PARTS))
-        total += tl.where(mask, mix64((bits ^ salt) + step), 0)
-        step += (WORDS * GOLDEN) & ALL
+        # all of them are under way before the first is waited for
+        loaded = ()
+        for i in tl.static_range(AHEAD):
+            loaded = loaded + (_load(ptrs, there, unit + i * UNITS, n_units, PARTS),)  # noqa: RUF005
+        for i in tl.static_range(AHEAD):
+            if start + i * UNITS < n_units:
+                mask = there & (unit + i * UNITS < n_units)
+                total += tl.where(mask, mix64((loaded[i] ^ salt) + step), 0)
+            step += (WORDS * GOLDEN) & ALL
     hashed = tl.sum(total, axis=1)
     # 0 is no row's
     return tl.where(hashed == 0, 1, hashed)
@@ -61,7 +79,7 @@ def _fingerprint_kernel(
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     there = rows < n_rows
     ptrs = x_ptr + (rows * x_stride)[:, None]
-    hashed = _hash(ptrs, there[:, None], n_units, code_and_width, PARTS, ROWS, WORDS)
+    hashed = _hash(ptrs, there[:, None], n_units, code_and_width, PARTS, ROWS, WORDS, 1)
     tl.store(out_ptr + rows, hashed, mask=there)
 
 
@@ -85,7 +103,7 @@ def _fingerprints_kernel(
     a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19,
     s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19,
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19,
-    UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr,
+    UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     row, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
     address = _pick(
@@ -117,7 +135,7 @@ def _fingerprints_kernel(
     if ALIGNED:
         ptr = tl.multiple_of(ptr, 16)
     ptrs = ptr + tl.zeros((1, 1), tl.int32)
-    hashed = _hash(ptrs, True, n_units, code_and_width, 8 // UNIT, 1, WORDS)
+    hashed = _hash(ptrs, True, n_units, code_and_width, 8 // UNIT, 1, WORDS, AHEAD)
     tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), hashed)
 
 
@@ -183,11 +201,12 @@ def fingerprints(arrays: Sequence[DeviceArray], out: DeviceArray) -> DeviceArray
         sizes, strides, kinds, addresses, places = zip(*sorted(some, reverse=True), strict=True)
         widths = tuple(kind + (place << 40) for kind, place in zip(kinds, places, strict=True))
         finest = gcd(16, *addresses, *sizes, *(strides if rows > 1 else ()))
-        spare, warps = SLOTS - len(some), 16 if rows <= FEW_ROWS else 8
+        spare, warps = SLOTS - len(some), FEW_WARPS if rows <= FEW_ROWS else MANY_WARPS
         columns = (column + column[:1] * spare for column in (addresses, strides, widths))
         launch(
             _fingerprints_kernel, (rows, len(some)), out[start], out.strides[0],
             *(value for column in columns for value in column),
-            UNIT=min(finest, 8), ALIGNED=finest == 16, WORDS=warps * MANY_WARP_WORDS, num_warps=warps,
+            UNIT=min(finest, 8), ALIGNED=finest == 16, WORDS=warps * MANY_WARP_WORDS,
+            AHEAD=AHEAD, num_warps=warps,
         )  # fmt: skip
     return out
