@@ -63,6 +63,7 @@ def inspect(recorded: TraceReader, replayed: TraceReader, comparison: Comparison
         schedule=tuple(d for d in comparison.schedule_diff.shown if d.step <= first.step),
         draw=draw_findings(recorded, replayed, place) if field == "sample" else None,
         weights=changed_on_disk(recorded.manifest, replayed.manifest),
+        dtype=recorded.manifest.get("config", {}).get("engine", {}).get("dtype", "float32"),
     )
 
 

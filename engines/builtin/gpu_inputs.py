@@ -106,9 +106,9 @@ class GraphInputs:
         self._places, end = _places(sizes)
         self._stream, self._pinned = device.stream, cuda.pinned(end)
         self._memory = device.empty((end,), "uint8")
-        places = [(name, self._places[name], shape, arrays[name].dtype) for name, shape in shapes.items()]
-        self._views = {name: _view(self._pinned, *place) for name, *place in places}
-        self.twins = {name: _twin(self._memory, *place) for name, *place in places}
+        about = {name: (self._places[name], shape, arrays[name].dtype) for name, shape in shapes.items()}
+        self._views = {name: _view(self._pinned, *place) for name, place in about.items()}
+        self.twins = {name: _twin(self._memory, *place) for name, place in about.items()}
         for name, view in self._views.items():
             view[...] = fixed.get(name, 0)
         # what a row that a step lacks holds in place of 0, so that no kernel does anything for it

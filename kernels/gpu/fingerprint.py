@@ -60,7 +60,7 @@ def _hash(
         # all of them are under way before the first is waited for
         loaded = ()
         for i in tl.static_range(AHEAD):
-            loaded = loaded + (_load(ptrs, there, unit + i * UNITS, n_units, PARTS),)  # noqa: RUF005
+            loaded = loaded + (_load(ptrs, there, unit + i * UNITS, n_units, PARTS),)  # type: ignore[assignment]  # noqa: RUF005
         for i in tl.static_range(AHEAD):
             if start + i * UNITS < n_units:
                 mask = there & (unit + i * UNITS < n_units)
