@@ -1,9 +1,10 @@
 """DeviceProbe: fingerprints a GPU's activations where they are, and writes a step when its copy has arrived.
 
-Nothing here makes the engine wait for the GPU: fingerprints are computed in the engine's stream, inside its
-graphs, and copied by a stream of their own. A step is written while the GPU computes a later one and the
-engine's thread has nothing to do: a thread of its own would fight for Python's lock just when the engine has
-a step to prepare, which was measured to cost a fifth of the decoding speed.
+Nothing here makes the engine wait for the GPU: fingerprints are computed in the engine's stream and copied by
+a stream of their own. Where a graph's outputs last, they are computed behind it, when the GPU is idle because
+the host prepares the next step; else in the graph, layer by layer. A step is written while the GPU computes a
+later one and the engine's thread has nothing to do: a thread of its own would fight for Python's lock just
+when the engine has a step to prepare, which was measured to cost a fifth of the decoding speed.
 """
 
 import time
@@ -18,9 +19,17 @@ from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint import SLOTS, fingerprints
+from detrec.kernels.gpu.fingerprint_many import (
+    FingerprintTable,
+    fingerprint_table,
+    fingerprints,
+    fingerprints_of,
+)
 from detrec.kernels.launch import on_stream
 from detrec.recorder.writer import TraceWriter
+
+# outputs with their places among the ops of their kind
+_Outputs = list[tuple[int, DeviceArray]]
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
@@ -35,6 +44,8 @@ class _Region:
     array: DeviceArray
     kernels: list[str]
     copied: cuda.Event
+    tables: list[tuple[FingerprintTable, DeviceArray, DeviceArray]] = field(default_factory=list)
+    """What to fingerprint when the graph has run, because its outputs last: with entries, and where to."""
 
 
 @dataclass(slots=True)
@@ -81,7 +92,8 @@ class DeviceProbe:
         self._now: _Region | None = None
         self._sent: _Slot | None = None
         self._graph = 0
-        self._lasting = False
+        # outputs of the graph that is captured, with their places: of rows, and of rows that sample
+        self._lasting: tuple[_Outputs, _Outputs] | None = None
         self._batch: list[DeviceArray] = []
         self._first = (0, False)
         self._copies, self._computed = cuda.Stream(), cuda.Event()
@@ -126,31 +138,55 @@ class DeviceProbe:
         """Ops reported inside are those of the graph of `rows` rows."""
         if rows not in self._graphs:
             self._graphs[rows] = self._region(rows, rows)
-        before = self._now
-        self._now, self._batch, self._lasting = self._graphs[rows], [], lasting
-        self._clear(self._now)
+        before, region = self._now, self._graphs[rows]
+        self._now, self._batch, self._lasting = region, [], ([], []) if lasting else None
+        if not lasting:
+            self._clear(region)
         yield
         self._flush()
-        self._now, self._lasting = before, False
+        if self._lasting:
+            self._tabulate(region, self._lasting)
+        self._now, self._lasting = before, None
+
+    def _tabulate(self, region: _Region, kinds: tuple[_Outputs, _Outputs]) -> None:
+        """Have what the graph leaves fingerprinted when it has run, and its samples are on their way."""
+        tables = [fingerprint_table(outputs) for outputs in kinds if outputs]
+        if [t.entries.tolist() for t in tables] == [t.entries.tolist() for t, _, _ in region.tables]:
+            # the capture itself, in which nothing can be copied: the run before it left the same
+            return
+        self._device.stream.wait_for(region.copied)
+        self._clear(region)
+        whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
+        parts = (0, whole, region.rows), (whole, end, region.samples)
+        outs = [
+            region.array[start:stop].reshape((stop - start) // rows, rows)
+            for (start, stop, rows), outputs in zip(parts, kinds, strict=True)
+            if outputs
+        ]
+        entries = [self._device.copy(table.entries) for table in tables]
+        region.tables = list(zip(tables, entries, outs, strict=True))
 
     def replaying(self, rows: int) -> None:
         """The step that has begun is run by that graph."""
         self._now, self._graph = self._graphs[rows], rows
-        # the GPU waits, not the engine
-        self._device.stream.wait_for(self._now.copied)
+        if not self._now.tables:
+            # the GPU waits, not the engine
+            self._device.stream.wait_for(self._now.copied)
 
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
-        """Fingerprint `output`, a row at a time, together with what follows it while both are valid."""
+        """Fingerprint `output`, a row at a time, together with what follows it in its layer or its graph."""
         index, place, samples = self._places[name]
         self._open().kernels[index] = kernel
+        if self._lasting:
+            self._lasting[samples].append((place, output))
+            return
         if self._batch and self._first != (place - len(self._batch), samples):
             self._flush()
         if not self._batch:
             self._first = (place, samples)
         self._batch.append(output)
-        # an output that does not last stays where it is for a layer, and no longer
-        ends = len(self._batch) == SLOTS if self._lasting else "." not in name or name.endswith(".output")
-        if ends:
+        # outputs stay where they are for a layer, and no longer
+        if samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
@@ -172,13 +208,18 @@ class DeviceProbe:
             self._write_oldest()
 
     def _send(self) -> None:
-        """Queue the copy of the step's fingerprints."""
+        """Queue the fingerprints of what a graph left, and the copy of all of the step's."""
         self._flush()
-        region, slot = self._open(), self._slot()
+        region, slot, stream = self._open(), self._slot(), self._device.stream
         size = self._size(region.rows, region.samples)
+        if region.tables:
+            stream.wait_for(region.copied)
+        with on_stream(stream.handle):
+            for table in region.tables:
+                fingerprints_of(*table)
         if size > len(slot.memory):
             slot.memory = cuda.pinned(8 * size).view(np.uint64)
-        self._computed.record(self._device.stream)
+        self._computed.record(stream)
         self._copies.wait_for(self._computed)
         self._copies.copy_to_host(slot.memory[:size], region.array[:size])
         slot.event.record(self._copies)
