@@ -15,37 +15,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.engines.base import Event, Sample, Step
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint_many import (
-    FingerprintTable,
-    fingerprint_table,
-    fingerprints,
-    fingerprints_of,
-)
+from detrec.kernels.gpu.fingerprint_many import fingerprints
 from detrec.kernels.launch import on_stream
+from detrec.recorder.device_region import Layout, Outputs, Region
 from detrec.recorder.writer import TraceWriter
-
-# outputs with their places among the ops of their kind
-_Outputs = list[tuple[int, DeviceArray]]
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
-
-
-@dataclass(slots=True)
-class _Region:
-    """Fingerprints of a step or graph: [ops, rows] of ops that run on all, [ops, samples] of the others."""
-
-    rows: int
-    samples: int
-    array: DeviceArray
-    kernels: list[str]
-    copied: cuda.Event
-    tables: list[tuple[FingerprintTable, DeviceArray, DeviceArray]] = field(default_factory=list)
-    """What to fingerprint when the graph has run, because its outputs last: with entries, and where to."""
 
 
 @dataclass(slots=True)
@@ -62,7 +42,7 @@ class _Arrived:
 
     step: Step
     tokens: np.ndarray
-    region: _Region
+    region: Region
     graph: int
     slot: _Slot
     samples: Sequence[Sample]
@@ -78,32 +58,26 @@ class DeviceProbe:
 
     def __init__(self, writer: TraceWriter, ops: Sequence[str], device: Device) -> None:
         self._writer, self._device = writer, device
-        sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
-        kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
-        self._of_rows, self._of_samples = kinds
-        # name -> (index among all, index among its kind, whether it runs on sampled rows only)
-        self._places = {
-            ops[index]: (index, place, name_samples)
-            for kind, name_samples in zip(kinds, (False, True), strict=True)
-            for place, index in enumerate(kind.tolist())
-        }
+        self._layout = Layout(ops)
         self._eager = [self._region(0, 0), self._region(0, 0)]
-        self._graphs: dict[int, _Region] = {}
-        self._now: _Region | None = None
+        self._graphs: dict[int, Region] = {}
+        self._now: Region | None = None
         self._sent: _Slot | None = None
         self._graph = 0
         # outputs of the graph that is captured, with their places: of rows, and of rows that sample
-        self._lasting: tuple[_Outputs, _Outputs] | None = None
+        self._lasting: tuple[Outputs, Outputs] | None = None
         self._batch: list[DeviceArray] = []
         self._first = (0, False)
         self._copies, self._computed = cuda.Stream(), cuda.Event()
         self._free: list[_Slot] = []
         self._arrived: deque[_Arrived] = deque()
 
-    def _region(self, rows: int, samples: int) -> _Region:
-        size = self._size(rows, samples)
-        array = self._device.empty((size,), "uint64")
-        return _Region(rows, samples, array, [""] * len(self._places), cuda.Event())
+    def _region(self, rows: int, samples: int) -> Region:
+        array = self._device.empty((self._layout.size(rows, samples),), "uint64")
+        return Region(self._layout, rows, samples, array, self._no_kernels(), cuda.Event())
+
+    def _no_kernels(self) -> list[str]:
+        return [""] * len(self._layout.places)
 
     def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
         """A forward pass begins."""
@@ -111,27 +85,21 @@ class DeviceProbe:
         self._step, self._tokens = step, np.asarray(tokens)
         self._now, self._sent, self._batch, self._graph = None, None, [], 0
 
-    def _open(self) -> _Region:
+    def _open(self) -> Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
             region, rows, samples = self._eager[0], self._step.rows, len(self._step.sample_rows)
-            if self._size(rows, samples) > region.array.count:
+            if self._layout.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
-                region = _Region(rows, samples, region.array, [""] * len(self._places), region.copied)
+                about = region.array, self._no_kernels(), region.copied
+                region = Region(self._layout, rows, samples, *about)
             self._now = self._eager[0] = region
             self._device.stream.wait_for(region.copied)
-            self._clear(region)
+            region.clear(self._device)
         return self._now
-
-    def _clear(self, region: _Region) -> None:
-        # an op that is not reported stays 0: not recorded
-        self._device.stream.fill_zero(region.array[: self._size(region.rows, region.samples)])
-
-    def _size(self, rows: int, samples: int) -> int:
-        return len(self._of_rows) * rows + len(self._of_samples) * samples
 
     @contextmanager
     def capturing(self, rows: int, *, lasting: bool) -> Iterator[None]:
@@ -141,30 +109,12 @@ class DeviceProbe:
         before, region = self._now, self._graphs[rows]
         self._now, self._batch, self._lasting = region, [], ([], []) if lasting else None
         if not lasting:
-            self._clear(region)
+            region.clear(self._device)
         yield
         self._flush()
-        if self._lasting:
-            self._tabulate(region, self._lasting)
+        if self._lasting is not None:
+            region.tabulate(self._device, self._lasting)
         self._now, self._lasting = before, None
-
-    def _tabulate(self, region: _Region, kinds: tuple[_Outputs, _Outputs]) -> None:
-        """Have what the graph leaves fingerprinted when it has run, and its samples are on their way."""
-        tables = [fingerprint_table(outputs) for outputs in kinds if outputs]
-        if [t.entries.tolist() for t in tables] == [t.entries.tolist() for t, _, _ in region.tables]:
-            # the capture itself, in which nothing can be copied: the run before it left the same
-            return
-        self._device.stream.wait_for(region.copied)
-        self._clear(region)
-        whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
-        parts = (0, whole, region.rows), (whole, end, region.samples)
-        outs = [
-            region.array[start:stop].reshape((stop - start) // rows, rows)
-            for (start, stop, rows), outputs in zip(parts, kinds, strict=True)
-            if outputs
-        ]
-        entries = [self._device.copy(table.entries) for table in tables]
-        region.tables = list(zip(tables, entries, outs, strict=True))
 
     def replaying(self, rows: int) -> None:
         """The step that has begun is run by that graph."""
@@ -175,28 +125,25 @@ class DeviceProbe:
 
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time, together with what follows it in its layer or its graph."""
-        index, place, samples = self._places[name]
-        self._open().kernels[index] = kernel
-        if self._lasting:
-            self._lasting[samples].append((place, output))
+        at = self._layout.places[name]
+        self._open().kernels[at.index] = kernel
+        if self._lasting is not None:
+            self._lasting[at.samples].append((at.place, output))
             return
-        if self._batch and self._first != (place - len(self._batch), samples):
+        if self._batch and self._first != (at.place - len(self._batch), at.samples):
             self._flush()
         if not self._batch:
-            self._first = (place, samples)
+            self._first = (at.place, at.samples)
         self._batch.append(output)
         # outputs stay where they are for a layer, and no longer
-        if samples or "." not in name or name.endswith(".output"):
+        if at.samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
         if not self._batch:
             return
-        region, count = self._open(), len(self._batch)
         place, samples = self._first
-        rows = region.samples if samples else region.rows
-        start = place * rows + (self._size(region.rows, 0) if samples else 0)
-        out = region.array[start : start + count * rows].reshape(count, rows)
+        out = self._open().part(samples)[place : place + len(self._batch)]
         with on_stream(self._device.stream.handle):
             fingerprints(self._batch, out)
         self._batch = []
@@ -211,12 +158,11 @@ class DeviceProbe:
         """Queue the fingerprints of what a graph left, and the copy of all of the step's."""
         self._flush()
         region, slot, stream = self._open(), self._slot(), self._device.stream
-        size = self._size(region.rows, region.samples)
+        size = region.size
         if region.tables:
             stream.wait_for(region.copied)
         with on_stream(stream.handle):
-            for table in region.tables:
-                fingerprints_of(*table)
+            region.fill()
         if size > len(slot.memory):
             slot.memory = cuda.pinned(8 * size).view(np.uint64)
         self._computed.record(stream)
@@ -256,17 +202,10 @@ class DeviceProbe:
 
     def _put(self, arrived: _Arrived) -> None:
         region, step = arrived.region, arrived.step
-        rows, samples = step.rows, len(step.sample_rows)
-        whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
-        prints = np.zeros((rows, len(self._places)), np.uint64)
-        memory = arrived.slot.memory
-        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, :rows].T
-        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, :samples]
-        prints[np.ix_(np.array(step.sample_rows, np.intp), self._of_samples)] = drawn.T
         self._writer.step(
             step,
             arrived.tokens,
-            [prints],
+            [self._layout.prints(arrived.slot.memory, step, region.rows, region.samples)],
             tuple(region.kernels),
             arrived.samples,
             arrived.events,
