@@ -26,6 +26,21 @@ from detrec.recorder.store import open_store
 _PATIENCE = 19
 
 
+# steps that are put together into the arrays: a commit then has no more than these to do
+_PUT_STEPS = 8
+# fingerprints that steps not yet committed may hold
+_PENDING_BYTES = 1 << 26
+
+
+class _Pending:
+    """Steps since the last commit; `put`: how many of them are in the arrays, and what these hold then."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        self.records: list[Record] = []
+        self.rows = counts["rows"]
+        self.put = 0, counts
+
+
 class TraceWriter:
     """Records one run at `path`, a local path or any fsspec URL.
 
@@ -62,9 +77,8 @@ class TraceWriter:
         self._codes = Codes(request.id for request in requests)
         self._specs = growing_arrays(len(ops), ranks)
         self._counts = dict.fromkeys(COUNTS, 0)
-        self._pending: list[Record] = []
-        self._pending_rows = 0
-        self._max_pending_rows = self._specs["fingerprints/0"].chunk
+        self._pending = _Pending(self._counts)
+        self._max_pending_rows = max(_PENDING_BYTES // (8 * len(ops) * ranks), 1)
         self.status = "recording"
         files = _fixed_files(requests)
         self._fixed = {key: digest(data) for key, data in files.items()}
@@ -109,7 +123,7 @@ class TraceWriter:
         prints = tuple(np.array(array, np.uint64, order="C") for array in fingerprints)
         tokens = np.array(tokens, np.int32)
         # one append: Ctrl-C leaves a step in or out, never half
-        self._pending.append(
+        self._pending.records.append(
             Record(
                 step,
                 tokens,
@@ -122,23 +136,25 @@ class TraceWriter:
                 graph_bucket,
             )
         )
-        self._put_fingerprints(self._counts["rows"] + self._pending_rows, prints)
-        self._pending_rows += len(tokens)
+        self._put_fingerprints(self._pending.rows, prints)
+        self._pending.rows += len(tokens)
         if (
-            len(self._pending) >= self._commit_steps
-            or self._pending_rows >= self._max_pending_rows
+            len(self._pending.records) >= self._commit_steps
+            or self._pending.rows - self._counts["rows"] >= self._max_pending_rows
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
+        elif len(self._pending.records) - self._pending.put[0] >= _PUT_STEPS:
+            self._put_pending()
 
     def commit(self) -> None:
         """Write what is pending, and then that it is there."""
         begin = time.monotonic()
-        if self._pending:
+        if self._pending.records:
             counts = self._put_pending()
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
-            self._counts, self._pending, self._pending_rows = counts, [], 0
+            self._counts, self._pending = counts, _Pending(counts)
         end = time.monotonic()
         self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
 
@@ -191,7 +207,7 @@ class TraceWriter:
                 f"step {step.index}: expected {rows} tokens, {ops} kernels and fingerprints of "
                 f"{self._ranks} ranks, got {len(tokens)}, {len(kernels)} and shapes {shapes}"
             )
-        expected = self._counts["steps"] + len(self._pending)
+        expected = self._counts["steps"] + len(self._pending.records)
         if step.index != expected:
             raise ValueError(f"step {step.index}: expected step {expected}")
         named: tuple[Slice | Event | Sample, ...] = (*step.slices, *step.events, *samples, *finished)
@@ -204,14 +220,22 @@ class TraceWriter:
             raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
 
     def _put_pending(self) -> dict[str, int]:
-        row = self._counts["rows"]
-        for record in self._pending:
+        """Put what is not yet, and tell what the arrays hold then."""
+        pending = self._pending
+        done, before = pending.put
+        records = pending.records[done:]
+        if not records:
+            return before
+        row = before["rows"]
+        for record in records:
             # the last one may have been interrupted
             self._put_fingerprints(row, record.fingerprints)
             row += record.step.rows
-        arrays, counts = arrays_of(self._pending, self._counts, self._codes, self._specs)
+        arrays, counts = arrays_of(records, before, self._codes, self._specs)
         for path, values in arrays.items():
-            self._columns.by_path[path].put(self._counts[self._specs[path].count], values)
+            self._columns.by_path[path].put(before[self._specs[path].count], values)
+        # both at once: Ctrl-C between them would lose steps, or put them twice
+        pending.put = len(pending.records), counts
         return counts
 
     def _put_fingerprints(self, row: int, prints: Sequence[np.ndarray]) -> None:
@@ -223,9 +247,9 @@ class TraceWriter:
                 column.keep_up()
 
     def _seal(self, status: str, reason: str) -> None:
-        if self._pending:
+        if self._pending.records:
             counts = self._put_pending()
-            self._counts, self._pending, self._pending_rows = counts, [], 0
+            self._counts, self._pending = counts, _Pending(counts)
         self._columns.seal()
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
