@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ FaultName = Annotated[
     str, typer.Option("--fault", metavar="NAME", help="Inject a known cause: NAME[:key=value,...].")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is already there.")]
+By = Annotated[
+    str, typer.Option(help="What decides: every bit, or sketches within tolerance.", metavar="bits|sketch")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -109,6 +112,7 @@ def replay(
         int | None, typer.Option(min=1, help="Replay K times, to catch a rare race.", metavar="K")
     ] = None,
     overwrite: Overwrite = False,
+    by: By = "bits",
     as_json: Json = False,
 ) -> None:
     """Run a trace again, compare, and say why it diverged: exit 0 identical, 1 diverged."""
@@ -117,6 +121,7 @@ def replay(
     from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
 
+    report.check_by(by)
     with progress_bar() as progress:
         found = hunt(
             lambda number, shown: rerun(
@@ -127,6 +132,7 @@ def replay(
                 fault=fault,
                 diagnose=diagnose and shown,
                 keep_tensors=keep_tensors if shown else None,
+                by_sketch=by == "sketch",
                 # an earlier replay that did not diverge gives way to this one
                 overwrite=overwrite or number > 1,
                 notify=note,
@@ -144,17 +150,29 @@ def replay(
                 seconds=found.seconds,
                 diagnosis=result.diagnosis,
                 hunt=hunted,
+                tolerance=result.tolerance,
+                by=by,
             )
         )
     else:
-        say(report.to_text(result.comparison, seconds=found.seconds, diagnosis=result.diagnosis, hunt=hunted))
-    raise typer.Exit(report.exit_code(result.comparison))
+        say(
+            report.to_text(
+                result.comparison,
+                seconds=found.seconds,
+                diagnosis=result.diagnosis,
+                hunt=hunted,
+                tolerance=result.tolerance,
+                by=by,
+            )
+        )
+    raise typer.Exit(report.exit_code(result.comparison, result.tolerance if by == "sketch" else None))
 
 
 @app.command()
 def diff(
     a: Annotated[str, typer.Argument(help="A trace: a path or an fsspec URL.", metavar="A")],
     b: Annotated[str, typer.Argument(help="The trace to hold against it.", metavar="B")],
+    by: By = "bits",
     as_json: Json = False,
 ) -> None:
     """Compare two traces, and say what they tell of the cause: exit 0 identical, 1 diverged."""
@@ -163,16 +181,21 @@ def diff(
     from detrec.recorder.reader import TraceReader
     from detrec.replayer.compare import compare
     from detrec.replayer.explain import explain_traces
+    from detrec.replayer.tolerance import compare_sketches
 
+    report.check_by(by)
     traces = TraceReader(a), TraceReader(b)
     with progress_bar() as progress:
         compared = compare(*traces, progress=progress)
     cause = explain_traces(*traces, compared)
+    sketched = by == "sketch" or all(trace.has_sketches for trace in traces)
+    tolerance = compare_sketches(*traces) if sketched else None
+    told: dict[str, Any] = {"seconds": compared.seconds, "diagnosis": cause, "tolerance": tolerance, "by": by}
     if as_json:
-        show(report.to_json(compared, trace=a, replayed=b, seconds=compared.seconds, diagnosis=cause))
+        show(report.to_json(compared, trace=a, replayed=b, **told))
     else:
-        say(report.to_text(compared, seconds=compared.seconds, diagnosis=cause))
-    raise typer.Exit(report.exit_code(compared))
+        say(report.to_text(compared, **told))
+    raise typer.Exit(report.exit_code(compared, tolerance if by == "sketch" else None))
 
 
 @app.command()
@@ -192,9 +215,12 @@ def info(run: Trace, as_json: Json = False) -> None:
 def verify(run: Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
     from detrec import summary
+    from detrec.recorder.reader import TraceReader
     from detrec.recorder.verify import verify as check
+    from detrec.replayer.agreement import ranks_disagree
 
-    say(summary.verified(run, check(run)))
+    found = check(run)
+    say(summary.verified(run, found, ranks_disagree(TraceReader(run))))
 
 
 @app.command()

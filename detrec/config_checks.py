@@ -7,11 +7,10 @@ from detrec.errors import ConfigError
 def check_together(config: ServeConfig, where: str) -> None:
     """Raise ConfigError for settings that cannot hold together."""
     engine = config.engine
-    if engine.tensor_parallel_size != 1:
+    if engine.reduction == "tp_invariant" and not engine.deterministic:
         raise ConfigError(
-            f"{where}: engine.tensor_parallel_size: the built-in engine runs on one rank, "
-            f"got {engine.tensor_parallel_size}",
-            hint="set it to 1",
+            f"{where}: engine.reduction: tp_invariant needs deterministic: true, got false",
+            hint="leave out engine.reduction",
         )
     if (
         engine.deterministic

@@ -44,6 +44,8 @@ class EngineConfig:
     """How the engine runs. `seed` is for requests that name none; None becomes 42 in deterministic mode.
 
     `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
+    `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed
+    parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits.
     """
 
     name: str = field(default="builtin", metadata={"choices": ("builtin",)})
@@ -51,7 +53,8 @@ class EngineConfig:
     device: str = field(default="cpu", metadata={"choices": ("cpu", "gpu")})
     dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16", "float16")})
     deterministic: bool = True
-    tensor_parallel_size: int = field(default=1, metadata={"min": 1})
+    tensor_parallel_size: int = field(default=1, metadata={"min": 1, "max": 8})
+    reduction: str = field(default="ranks", metadata={"choices": ("ranks", "tp_invariant")})
     max_model_len: int = field(default=2048, metadata={"min": 2})
     max_num_seqs: int = field(default=8, metadata={"min": 1})
     max_num_batched_tokens: int = field(default=512, metadata={"min": 1})
@@ -66,10 +69,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordConfig:
-    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op."""
+    """What a recording keeps: `level: layer` the layer outputs and the ops outside layers, `op` every op.
+
+    `sketch`: beside each fingerprint four float32 numbers, by which runs of other engines, dtypes or devices
+    compare within tolerance.
+    """
 
     output: str = "run.zarr"
     level: str = field(default="op", metadata={"choices": ("layer", "op")})
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
     ├── ConfigError             serve.yaml, an option or a variable says something detrec cannot accept
     ├── ModelError              a model cannot be loaded, or cannot run the requests it was given
     ├── EngineError             the engine cannot go on, or cannot be had on this machine
+    │   └── RankLost            another of the engine's ranks died, gave up, left, or does not come
     ├── TraceError              a trace cannot be read or written
     │   ├── TraceIncomplete     its recorder is still running, or died before closing it
     │   ├── TraceCorrupt        its bytes are not those that were recorded
@@ -42,6 +43,12 @@ class EngineError(DetrecError):
     """The engine cannot go on, or cannot be had on this machine."""
 
     usual_hint = "detrec doctor says what this machine can run"
+
+
+class RankLost(EngineError):
+    """Another of the engine's ranks died, gave up, left, or does not come."""
+
+    usual_hint = "was it killed, or is the machine out of memory?"
 
 
 class TraceError(DetrecError):

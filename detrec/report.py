@@ -6,23 +6,38 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec import report_cause
+from detrec import report_cause, report_ranks, report_tolerance
+from detrec.errors import ConfigError
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.hunt import Hunt
 from detrec.replayer.schedule_diff import ScheduleDiff
+from detrec.replayer.tolerance import Tolerance
 
 _SHOWN = 3
 _WIDTH = 60
 _CAUSE_WIDTH = 180
 _NOWHERE = "other tokens were drawn, and no fingerprint shows where"
-_EXIT_CODES = {"identical": 0, "diverged": 1, "incomplete": 2}
+_EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
 
 
-def exit_code(comparison: Comparison) -> int:
-    """0 identical, 1 diverged, 2 could not tell."""
-    return _EXIT_CODES[comparison.verdict]
+def check_by(by: str) -> None:
+    """Raise ConfigError unless `by` is "bits" or "sketch"."""
+    if by not in ("bits", "sketch"):
+        raise ConfigError(f"--by {by}: expected bits or sketch")
+
+
+def verdict(comparison: Comparison, tolerance: Tolerance | None = None) -> str:
+    """ "identical", "diverged" or "incomplete"; by `tolerance` "close" stands for bits that are not equal."""
+    if tolerance is None or comparison.verdict == "identical":
+        return comparison.verdict
+    return {"close": "close", "apart": "diverged", "unknown": "incomplete"}[tolerance.verdict]
+
+
+def exit_code(comparison: Comparison, tolerance: Tolerance | None = None) -> int:
+    """0 identical, or close by `tolerance`; 1 diverged, 2 could not tell."""
+    return _EXIT_CODES[verdict(comparison, tolerance)]
 
 
 def to_json(
@@ -33,11 +48,15 @@ def to_json(
     seconds: float,
     diagnosis: Diagnosis | None = None,
     hunt: Hunt | None = None,
+    tolerance: Tolerance | None = None,
+    by: str = "bits",
 ) -> dict[str, Any]:
     """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null where not known.
 
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
-    `repeats` says how many of its replays diverged.
+    `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
+    own ranks first differ in what all of them should have, and which ops could not be compared. With a
+    `tolerance` there is that; `by` "sketch" it decides the verdict.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -46,7 +65,7 @@ def to_json(
         # a row with one token above -inf has no second: JSON has no infinity
         flip["margin"] = None
     data = {
-        "verdict": comparison.verdict,
+        "verdict": verdict(comparison, tolerance if by == "sketch" else None),
         "first": first,
         "counts": asdict(comparison.counts),
         "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
@@ -57,6 +76,10 @@ def to_json(
         "replayed": str(replayed),
         "seconds": round(seconds, 6),
     }
+    if tolerance is not None:
+        data["tolerance"] = report_tolerance.to_json(tolerance)
+    if comparison.ranks > 1:
+        data["ranks"] = report_ranks.to_json(comparison)
     return data if hunt is None else data | {"repeats": _hunt_json(hunt)}
 
 
@@ -66,13 +89,18 @@ def to_text(
     seconds: float,
     diagnosis: Diagnosis | None = None,
     hunt: Hunt | None = None,
+    tolerance: Tolerance | None = None,
+    by: str = "bits",
 ) -> str:
     """The verdict on the first line, then the cause with its evidence, then the facts of the comparison."""
     cause = () if diagnosis is None else report_cause.lines(diagnosis)
     lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
+    lines += () if tolerance is None else report_tolerance.lines(tolerance)
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
-    return "\n".join([_verdict(comparison), *(f"  {label:<9}  {text}" for label, text in lines)])
+    by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
+    heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else _verdict(comparison)
+    return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
 
 def _verdict(comparison: Comparison) -> str:
@@ -86,7 +114,8 @@ def _verdict(comparison: Comparison) -> str:
         return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
-    return f"diverged: first at {_place(first)}{f', rank {first.rank}' if comparison.ranks > 1 else ''}"
+    where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
+    return f"diverged: first at {_place(first)}{f', {where}' if comparison.ranks > 1 else ''}"
 
 
 def _place(first: Divergence) -> str:
@@ -130,6 +159,7 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
     ]
     yield from _labelled("manifest", changes, len(changes))
     yield from _schedule(comparison)
+    yield from report_ranks.lines(comparison)
     yield (
         "cells",
         f"{counts.compared:,} compared: {counts.equal:,} equal, {counts.born:,} born, "

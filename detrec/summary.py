@@ -1,10 +1,13 @@
 """What a trace holds, for `detrec record` and `detrec info`."""
 
+from dataclasses import asdict
 from typing import Any
 
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
 from detrec.recorder.verify import Verification
+from detrec.replayer.agreement import Disagreement, ranks_disagree
+from detrec.report_ranks import disagree
 
 TEXT_WIDTH = 72
 
@@ -29,19 +32,25 @@ def _clip(text: str) -> str:
     return shown if len(shown) <= TEXT_WIDTH else shown[: TEXT_WIDTH - 3] + "..."
 
 
-def verified(run: str, found: Verification) -> str:
-    """One line: what was checked, and up to where."""
+def verified(run: str, found: Verification, disagreement: Disagreement | None) -> str:
+    """One line: what was checked, and up to where; and one on ranks that hold other things."""
     until = (
         "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
     )
-    return (
+    told = (
         f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
     )
+    return told if disagreement is None else f"{told}\n{run}: {disagree(disagreement)}"
 
 
 def facts(trace: TraceReader) -> dict[str, Any]:
-    """A trace's identity, size, configuration and requests, JSON-ready."""
+    """A trace's identity, size, configuration and requests, JSON-ready.
+
+    Of several ranks, `ranks_disagree` is the first cell that they should have alike and have not, or null.
+    """
     taken = trace.taken_tokens()
+    found = ranks_disagree(trace)
+    among = {"ranks_disagree": None if found is None else asdict(found)} if trace.ranks > 1 else {}
     return {
         "trace": str(trace.path),
         "uuid": trace.uuid,
@@ -51,6 +60,7 @@ def facts(trace: TraceReader) -> dict[str, Any]:
         "samples": trace.n_samples,
         "ops": len(trace.ops),
         "ranks": trace.ranks,
+        **among,
         "manifest": trace.manifest,
         "requests": [
             {
@@ -65,6 +75,10 @@ def facts(trace: TraceReader) -> dict[str, Any]:
         ],
         "events": _events(trace),
     }
+
+
+def _ranks(found: dict[str, Any] | None) -> list[str]:
+    return [] if found is None else [f"  ranks     {disagree(Disagreement(**found))}"]
 
 
 def _events(trace: TraceReader) -> dict[str, int]:
@@ -88,6 +102,7 @@ def to_text(data: dict[str, Any]) -> str:
         f"  recorded  level {config['record']['level']}; "
         + ", ".join(f"{k} {v}" for k, v in environment.items() if v),
         f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
+        *_ranks(data.get("ranks_disagree")),
         "  request   arrival  prompt  output  temperature  seed",
     ]
     lines += [

@@ -4,9 +4,9 @@ An engine has no record mode and no replay mode. It asks a Scheduler what to run
 what it did; who stands behind either is not its business.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from detrec.kernels.device import Device
+    from detrec.kernels.share import Share
 
 
 class Kind(StrEnum):
@@ -31,6 +32,35 @@ class EventKind(StrEnum):
     PREEMPTED = "preempted"
     FINISHED = "finished"
     HIT = "hit"
+
+
+class OpKind(StrEnum):
+    """What the ranks of a tensor-parallel run hold of an op's output.
+
+    Each of them the whole; each its share of every row (kernels/share.py); each a summand of the whole.
+    """
+
+    REPLICATED = "replicated"
+    CUT = "cut"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Which of `size` ranks an engine is.
+
+    `shares`: by op, what it holds of rows that are cut; `partial`: ops that give a summand of the whole.
+    """
+
+    index: int = 0
+    size: int = 1
+    shares: "Mapping[str, Share]" = field(default_factory=dict)
+    partial: frozenset[str] = frozenset()
+
+    def kinds(self, ops: Sequence[str]) -> tuple[OpKind, ...]:
+        """What the ranks hold of each of `ops`."""
+        partial = dict.fromkeys(self.partial, OpKind.PARTIAL)
+        return tuple(OpKind.CUT if op in self.shares else partial.get(op, OpKind.REPLICATED) for op in ops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +196,7 @@ class GraphProbe(Probe, Protocol):
     def meanwhile(self) -> None:
         """The step's work has been given to the GPU, and its results are not there yet: a time to work.
 
-        Called once in each step, between its ops and `sampled`.
+        Called at most once in a step, between its ops and `sampled`.
         """
         ...
 
@@ -179,6 +209,11 @@ class Engine(Protocol):
 
     requests: tuple[Request, ...]
     """The requests in effect: token ids, sampling parameters and seeds resolved."""
+
+    @property
+    def rank(self) -> Rank:
+        """Which rank this is, and what it holds."""
+        ...
 
     @property
     def device(self) -> "Device | None":
@@ -202,14 +237,25 @@ class Engine(Protocol):
         ...
 
     def run(
-        self, scheduler: Scheduler, probe: Probe | None = None, names: Collection[str] = ()
+        self,
+        scheduler: Scheduler,
+        probe: Probe | None = None,
+        names: Collection[str] = (),
+        others: "RankProbe | None" = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run until the scheduler is done, yielding each step when it has been run.
 
-        `probe` is told of every step, and of the ops in `names`.
+        `probe` is told of every step, and of the ops in `names`; of the other ranks, what `others` gives.
         """
         ...
 
+    def close(self) -> None:
+        """Give back what the engine holds outside of this process; it runs nothing any more."""
+        ...
+
+
+RankProbe = Callable[[Engine], AbstractContextManager[Probe]]
+"""The Probe, for one run, of the engine of a rank above 0. Called in its process: it must be picklable."""
 
 SAMPLE_OPS = ("logits", "logits_penalised", "logprobs", "sampled")
 """Ops outside layers that run only on the rows that sample; every other op runs on every row."""

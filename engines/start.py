@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request
 from detrec.engines.instrument import Instrument
+from detrec.errors import ConfigError
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
@@ -28,9 +29,10 @@ def start_engine(
     """
     from detrec.engines.builtin.engine import BuiltinEngine
     from detrec.engines.builtin.model import op_names
+    from detrec.engines.builtin.ranks import Ranks, Work
     from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
     from detrec.engines.builtin.weights import open_checkpoint
-    from detrec.engines.faults import arm
+    from detrec.engines.faults import arm, check_ranks
     from detrec.kernels.cpu.compiling import compiled_before
 
     checkpoint = open_checkpoint(config.model)
@@ -40,9 +42,29 @@ def start_engine(
         check_engine(config.engine, checkpoint.config)
         check_requests(config.engine, checkpoint.config, requests)
     armed = arm(fault, tuple(op_names(checkpoint.config)), notify) if fault else None
-    engine = BuiltinEngine(
-        config, checkpoint, requests, forced=forced, fault=armed, instruments=instruments, progress=progress
-    )
+    size = config.engine.tensor_parallel_size
+    if armed is not None:
+        check_ranks(armed, size)
+    if size > 1 and config.engine.device != "cpu":
+        _check_devices(size)
+    ranks = Ranks.start(size) if size > 1 else None
+    try:
+        if ranks:
+            ranks.tell(Work(config, tuple(requests), forced, fault))
+        engine = BuiltinEngine(
+            config,
+            checkpoint,
+            requests,
+            forced=forced,
+            fault=armed,
+            instruments=instruments,
+            progress=progress,
+            ranks=ranks,
+        )
+    except BaseException:
+        if ranks:
+            ranks.close()
+        raise
     if engine.device is not None:
         from detrec.kernels.launch import compiled_before as compiled_for_gpu
 
@@ -51,3 +73,15 @@ def start_engine(
     elif not compiled_before():
         notify("compiling kernels for this machine: half a minute, once")
     return engine
+
+
+def _check_devices(size: int) -> None:
+    """Raise ConfigError where there are fewer GPUs than ranks."""
+    from detrec.kernels.cuda import device_count
+
+    found = device_count()
+    if found < size:
+        raise ConfigError(
+            f"engine.tensor_parallel_size: {size} ranks need a GPU each, this machine has {found} to use",
+            hint="detrec doctor lists them; reduction: tp_invariant gives the same bits on fewer ranks",
+        )

@@ -2,7 +2,8 @@
 
 A trace that was never closed has a digest for every full chunk, and for an unfinished one the digest of the
 rows its commit marker covers: rows that came after may be there, and are not read. Those rows are in the
-chunk's own file if the recorder got so far, else in TAIL.
+chunk's own file if the recorder got so far, else in TAIL. Of ranks that were ahead of the marker the digests
+cover what they had flushed.
 """
 
 import json
@@ -18,17 +19,13 @@ from detrec.recorder.store import Store
 
 
 class CheckedChunks:
-    """`digests` by file, `tails` by array path: rows of its unfinished chunk and their digest."""
+    """`root`: a trace's attributes. `flushed`: by array path rows that digests cover, where it is not all."""
 
-    def __init__(
-        self,
-        store: Store,
-        digests: Mapping[str, str],
-        tails: Mapping[str, Sequence[Any]],
-        specs: Iterable[ArraySpec],
-    ) -> None:
-        self.digests = digests
-        self._tails = tails
+    def __init__(self, store: Store, root: Mapping[str, Any], specs: Iterable[ArraySpec]) -> None:
+        self.digests: Mapping[str, str] = root["digests"]
+        self.flushed: Mapping[str, int] = root.get("flushed", {})
+        # by array path: rows of its unfinished chunk and their digest
+        self._tails: Mapping[str, Sequence[Any]] = root["tails"]
         self._store = store
         self._checked: set[str] = set()
         self._offsets = tail_layout(specs)[0]
@@ -52,9 +49,10 @@ class CheckedChunks:
     def chunk(self, spec: ArraySpec, index: int, rows: int) -> np.ndarray:
         """The rows of a chunk of an array that has `rows` rows."""
         filled = min(rows - index * spec.chunk, spec.chunk)
+        there = min(self.flushed.get(spec.path, rows) - index * spec.chunk, spec.chunk)
         key = spec.key(index)
-        if filled < spec.chunk and spec.path in self._tails:
-            return self._tail(spec, key, filled)
+        if there < spec.chunk and spec.path in self._tails:
+            return self._tail(spec, key, there)[:filled]
         data = self.file(key)
         try:
             return spec.decode(data)[:filled]

@@ -9,20 +9,22 @@ when the engine has a step to prepare, which was measured to cost a fifth of the
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from detrec.engines.base import Event, Sample, Step
+from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.fingerprint_many import fingerprints
+from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
+from detrec.kernels.share import Share
 from detrec.recorder.device_region import Layout, Outputs, Region
-from detrec.recorder.writer import TraceWriter
+from detrec.recorder.steps import StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
@@ -53,12 +55,21 @@ class _Arrived:
 class DeviceProbe:
     """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `meanwhile` writes what has arrived, `finish` all that is on its way.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `meanwhile` writes what has
+    arrived, `finish` all that is on its way.
     """
 
-    def __init__(self, writer: TraceWriter, ops: Sequence[str], device: Device) -> None:
+    def __init__(
+        self,
+        writer: StepWriter,
+        ops: Sequence[str],
+        device: Device,
+        *,
+        shares: Mapping[str, Share] | None = None,
+    ) -> None:
         self._writer, self._device = writer, device
         self._layout = Layout(ops)
+        self._shares = self._table([ops[index] for index in self._layout.of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
         self._graphs: dict[int, Region] = {}
         self._now: Region | None = None
@@ -71,6 +82,10 @@ class DeviceProbe:
         self._copies, self._computed = cuda.Stream(), cuda.Event()
         self._free: list[_Slot] = []
         self._arrived: deque[_Arrived] = deque()
+
+    def _table(self, ops: Sequence[str], shares: Mapping[str, Share]) -> ShareTable | None:
+        assert not shares.keys() & set(SAMPLE_OPS), "an op on rows that sample is cut over ranks"
+        return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
     def _region(self, rows: int, samples: int) -> Region:
         array = self._device.empty((self._layout.size(rows, samples),), "uint64")
@@ -106,6 +121,8 @@ class DeviceProbe:
         """Ops reported inside are those of the graph of `rows` rows."""
         if rows not in self._graphs:
             self._graphs[rows] = self._region(rows, rows)
+        # what is cut over ranks has no table yet
+        lasting = lasting and self._shares is None
         before, region = self._now, self._graphs[rows]
         self._now, self._batch, self._lasting = region, [], ([], []) if lasting else None
         if not lasting:
@@ -142,20 +159,23 @@ class DeviceProbe:
     def _flush(self) -> None:
         if not self._batch:
             return
-        place, samples = self._first
-        out = self._open().part(samples)[place : place + len(self._batch)]
+        (place, samples), count = self._first, len(self._batch)
+        out = self._open().part(samples)[place : place + count]
         with on_stream(self._device.stream.handle):
-            fingerprints(self._batch, out)
+            if self._shares and not samples and any(self._shares.lengths[place : place + count]):
+                share_fingerprints(self._batch, self._shares, place, out)
+            else:
+                fingerprints(self._batch, out)
         self._batch = []
 
     def meanwhile(self) -> None:
         """The engine has given its step to the GPU: send for its fingerprints, write those that are here."""
-        self._send()
+        self._sent = self._send()
         while self._arrived and self._arrived[0].slot.event.done():
             self._write_oldest()
 
-    def _send(self) -> None:
-        """Queue the fingerprints of what a graph left, and the copy of all of the step's."""
+    def _send(self) -> _Slot:
+        """Queue the fingerprints of what a graph left, and the copy of all of the step's; gives where to."""
         self._flush()
         region, slot, stream = self._open(), self._slot(), self._device.stream
         size = region.size
@@ -170,7 +190,7 @@ class DeviceProbe:
         self._copies.copy_to_host(slot.memory[:size], region.array[:size])
         slot.event.record(self._copies)
         region.copied.record(self._copies)
-        self._sent = slot
+        return slot
 
     def _slot(self) -> _Slot:
         if self._free:
@@ -182,9 +202,9 @@ class DeviceProbe:
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         """The step is over: it is written when its fingerprints are here."""
-        assert self._sent is not None, "sampled without meanwhile"
+        sent = self._sent or self._send()
         seconds = time.perf_counter() - self._started
-        about = self._step, self._tokens, self._open(), self._graph, self._sent
+        about = self._step, self._tokens, self._open(), self._graph, sent
         self._arrived.append(_Arrived(*about, samples, events, seconds))
 
     def finish(self) -> None:
@@ -205,7 +225,7 @@ class DeviceProbe:
         self._writer.step(
             step,
             arrived.tokens,
-            [self._layout.prints(arrived.slot.memory, step, region.rows, region.samples)],
+            self._layout.prints(arrived.slot.memory, step, region.rows, region.samples),
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

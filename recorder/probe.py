@@ -4,60 +4,60 @@ An engine must not change an array that it has reported: one that is reported tw
 all-reduce over one rank, is fingerprinted once.
 """
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
-from detrec.recorder.writer import TraceWriter
+from detrec.kernels.share import Share
+from detrec.recorder.steps import StepWriter
 
 Fingerprint = Callable[[np.ndarray, np.ndarray], Any]
 """`fingerprint(x [rows, width], out uint64 [rows])`."""
 
 
 class TraceProbe:
-    """Records the ops named in `ops`, those of `writer` in their order, through one buffer a rank.
+    """Records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    An op that a step does not report has fingerprint 0 and no kernel. Raises ValueError for an output that
-    has not one leading index a row, KeyError for an op that is not recorded.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. An op that a step does not report
+    has fingerprint 0 and no kernel. Raises ValueError for an output that has not one leading index a row,
+    KeyError for an op that is not recorded.
     """
 
     def __init__(
         self,
-        writer: TraceWriter,
+        writer: StepWriter,
         ops: Sequence[str],
         *,
-        ranks: int = 1,
+        shares: Mapping[str, Share] | None = None,
         fingerprint: Fingerprint | None = None,
     ) -> None:
-        if fingerprint is None:
-            from detrec.kernels.cpu import fingerprint as kernel
+        from detrec.kernels.cpu import fingerprint as kernel
 
-            fingerprint = kernel.fingerprint
-        self._fingerprint = fingerprint
+        self._sketcher = _Sketcher(len(ops)) if writer.sketch_parts else None
+        self._fingerprint = fingerprint or kernel.fingerprint
+        self._share_fingerprint = kernel.share_fingerprint
         self._writer = writer
-        self._ops = {name: (index, name in SAMPLE_OPS) for index, name in enumerate(ops)}
-        self._ranks = ranks
+        shares = shares or {}
+        self._ops = {name: (index, name in SAMPLE_OPS, shares.get(name)) for index, name in enumerate(ops)}
         self._memory = np.zeros(0, np.uint64)
         self._views(0)
         self._kernels = [""] * len(self._ops)
         self._seen: Any = None
-        self._seen_by = (0, False)
+        self._seen_by: tuple[bool, Share | None] = (False, None)
         self._last_run = self._memory
         self._step: Step | None = None
 
     def _views(self, rows: int) -> None:
-        """Lay [ranks, ops, rows] over the memory, with no gaps: an op writes one run of it."""
-        shape = self._ranks, len(self._ops), rows
-        size = math.prod(shape)
+        """Lay [ops, rows] over the memory, with no gaps: an op writes one run of it."""
+        size = len(self._ops) * rows
         if size > len(self._memory):
             self._memory = np.empty(size, np.uint64)
-        self._prints = self._memory[:size].reshape(shape)
+        self._prints = self._memory[:size].reshape(len(self._ops), rows)
         # to index an array costs more than to index a list
-        self._runs = [list(rank) for rank in self._prints]
+        self._runs = list(self._prints)
         self._rows = rows
 
     def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
@@ -71,34 +71,70 @@ class TraceProbe:
         self._sampled = np.zeros(len(self._sample_rows), np.uint64)
         self._kernels = [""] * len(self._ops)
         self._seen = None
+        if self._sketcher:
+            self._sketcher.begin(step.rows)
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time."""
-        index, samples = self._ops[name]
+        index, samples, share = self._ops[name]
         self._kernels[index] = kernel
-        run = self._runs[rank][index]
-        if output is self._seen and self._seen_by == (rank, samples):
+        if self._sketcher:
+            self._sketcher.add(output, index, self._sample_rows if samples else None)
+        run = self._runs[index]
+        if output is self._seen and self._seen_by == (samples, share):
             run[:] = self._last_run
             return
         out = self._sampled if samples else run
         if len(output) != len(out):
             raise ValueError(f"{name}: expected {len(out)} rows, got {len(output)}")
-        self._fingerprint(output if output.dtype.names is None else _words(output), out)
+        if share is not None:
+            self._share_fingerprint(output, share, out)
+        else:
+            self._fingerprint(output if output.dtype.names is None else _words(output), out)
         if samples:
             run[self._sample_rows] = out
-        self._seen, self._seen_by, self._last_run = output, (rank, samples), run
+        self._seen, self._seen_by, self._last_run = output, (samples, share), run
 
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         """The step is over: hand it to the writer."""
         assert self._step is not None, "sampled before any step"
-        prints = [rank.T for rank in self._prints]
         # nothing of the engine's may be kept alive or looked at after its step
         self._seen = None
         seconds = time.perf_counter() - self._started
-        self._writer.step(self._step, self._tokens, prints, tuple(self._kernels), samples, events, seconds)
+        self._writer.step(
+            self._step,
+            self._tokens,
+            self._prints.T,
+            tuple(self._kernels),
+            samples,
+            events,
+            seconds,
+            sketches=self._sketcher.sketches if self._sketcher else None,
+        )
 
     def finish(self) -> None:
         """Every step that is over has been handed to the writer."""
+
+
+class _Sketcher:
+    """Sketches of one step: `sketches` is float32 [rows, ops, PARTS], NaN where there is none."""
+
+    def __init__(self, ops: int) -> None:
+        from detrec.kernels.cpu import sketch as kernel
+
+        self._sketch, self._shape = kernel.sketch, (ops, kernel.PARTS)
+        self.begin(0)
+
+    def begin(self, rows: int) -> None:
+        """A step of `rows` rows begins."""
+        self.sketches = np.full((rows, *self._shape), np.nan, np.float32)
+
+    def add(self, output: np.ndarray, op: int, rows: np.ndarray | None) -> None:
+        """Sketch `output`, whose rows are those of the step or its `rows`; what is no float has no sketch."""
+        if output.dtype not in (np.float32, np.uint16):
+            return
+        out = self._sketch(output, np.empty((len(output), self._shape[1]), np.float32))
+        self.sketches[slice(None) if rows is None else rows, op] = out
 
 
 def _words(records: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from detrec.engines.base import Event, EventKind, Request, Slice, Step
+from detrec.engines.base import Event, EventKind, OpKind, Request, Slice, Step
 from detrec.errors import TraceIncomplete
 from detrec.recorder.chunks import CheckedChunks
 from detrec.recorder.digests import read_root
 from detrec.recorder.requests import REQUEST_ARRAYS, requests_from_arrays
-from detrec.recorder.schema import EVENT_KINDS, KINDS, growing_arrays
+from detrec.recorder.schema import EVENT_KINDS, KINDS, growing_arrays, kinds_from_attributes
 from detrec.recorder.store import open_store
 
 _BLOCK = 4096
@@ -45,7 +45,8 @@ class TraceReader:
     """The trace at `path`, a local path or any fsspec URL.
 
     `status` is recording, complete or failed (`reason` says why). Row columns are int32 [n_rows] in the order
-    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only.
+    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only. `kinds`: what the
+    ranks hold of each op.
 
     Raises TraceError where there is no trace, TraceVersion where another detrec wrote it, TraceCorrupt, from
     here or from any later access, where its bytes are not those that were recorded.
@@ -61,17 +62,19 @@ class TraceReader:
         self.manifest: dict[str, Any] = root["manifest"]
         self.ops: tuple[str, ...] = tuple(root["ops"])
         self.ranks: int = root["ranks"]
+        self.kinds: tuple[OpKind, ...] = kinds_from_attributes(self.ops, root)
         self._kernels: list[str] = root["kernels"]
         self._finish: list[str] = root["finish"]
         self.counts: dict[str, int] = root["committed"]
         self.n_steps = self.counts["steps"]
         self.n_rows = self.counts["rows"]
         self.n_samples = self.counts["samples"]
-        self._specs = growing_arrays(len(self.ops), self.ranks)
-        self._chunks = CheckedChunks(self._store, root["digests"], root["tails"], self._specs.values())
+        self._sketch_parts: int = root.get("sketch_parts", 0)
+        self._specs = growing_arrays(len(self.ops), self.ranks, self._sketch_parts)
+        self._chunks = CheckedChunks(self._store, root, self._specs.values())
         self.fingerprint_chunk_rows = self._specs["fingerprints/0"].chunk
         self._columns: dict[str, np.ndarray] = {}
-        self._latest: dict[int, tuple[int, np.ndarray]] = {}
+        self._latest: dict[str, tuple[int, np.ndarray]] = {}
 
     def require_complete(self) -> None:
         """Raise TraceIncomplete unless the trace was closed in good order."""
@@ -179,18 +182,22 @@ class TraceReader:
 
     def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
         """Fingerprints of rows [start, stop), uint64 [stop - start, ops]; 0 where none was recorded."""
-        if not (0 <= start <= stop <= self.n_rows and 0 <= rank < self.ranks):
-            raise ValueError(
-                f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
-            )
-        size = self.fingerprint_chunk_rows
-        parts = [
-            self._fingerprint_chunk(rank, chunk)[max(start - chunk * size, 0) : stop - chunk * size]
-            for chunk in range(start // size, -(-stop // size) if stop > start else start // size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
+        return self._rows_of(f"fingerprints/{rank}", start, stop, rank)
+
+    @property
+    def has_sketches(self) -> bool:
+        """Were sketches kept?"""
+        return self._sketch_parts > 0
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Rank 0's sketches of rows [start, stop), float32 [stop - start, ops, parts]; NaN where none is.
+
+        Raises ValueError for a trace that has none at all.
+        """
+        if not self.has_sketches:
+            raise ValueError(f"{self.path} has no sketches")
+        flat = self._rows_of("sketches/0", start, stop, 0)
+        return flat.reshape(len(flat), len(self.ops), self._sketch_parts)
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
         """The digest of a chunk of fingerprints: equal digests, equal rows. None for one that is not full.
@@ -203,11 +210,28 @@ class TraceReader:
         self._chunks.present(spec.key(chunk), spec.chunk * spec.row_bytes)
         return self._chunks.digests[spec.key(chunk)]
 
-    def _fingerprint_chunk(self, rank: int, chunk: int) -> np.ndarray:
-        if self._latest.get(rank, (-1, None))[0] != chunk:
-            spec = self._specs[f"fingerprints/{rank}"]
-            self._latest[rank] = chunk, self._chunks.chunk(spec, chunk, self.n_rows)
-        return self._latest[rank][1]
+    def _rows_of(self, path: str, start: int, stop: int, rank: int) -> np.ndarray:
+        """Rows [start, stop) of an array that has a row for each row of the trace."""
+        if not (0 <= start <= stop <= self.n_rows and 0 <= rank < self.ranks):
+            raise ValueError(
+                f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
+            )
+        spec = self._specs[path]
+        parts = [
+            self._latest_chunk(path, chunk)[max(start - chunk * spec.chunk, 0) : stop - chunk * spec.chunk]
+            for chunk in range(
+                start // spec.chunk, spec.chunks(stop) if stop > start else start // spec.chunk
+            )
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(spec.shape(0), spec.dtype)
+
+    def _latest_chunk(self, path: str, chunk: int) -> np.ndarray:
+        """A chunk of an array; the latest one of each array stays in memory."""
+        if self._latest.get(path, (-1, None))[0] != chunk:
+            self._latest[path] = chunk, self._chunks.chunk(self._specs[path], chunk, self.n_rows)
+        return self._latest[path][1]
 
     @cached_property
     def _request_ids(self) -> list[str]:

@@ -1,17 +1,20 @@
 """`detrec record`: run an engine by its own scheduler and keep the trace."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Engine, Request, Scheduler
+from detrec.engines.base import Engine, Probe, Request, Scheduler
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ModelError
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.manifest import environment_manifest
 from detrec.recorder.probe import TraceProbe
+from detrec.recorder.rank_writer import RankWriter
+from detrec.recorder.steps import StepWriter
 from detrec.recorder.writer import TraceWriter
 
 if TYPE_CHECKING:
@@ -50,9 +53,10 @@ def record(
     """
     TraceWriter.check_free(output, overwrite=overwrite)
     engine = start_engine(config, fault=fault, notify=notify, progress=progress)
-    return run_recorded(
-        engine, engine.own_scheduler(), config, output, overwrite=overwrite, progress=progress
-    )
+    with closing(engine):
+        return run_recorded(
+            engine, engine.own_scheduler(), config, output, overwrite=overwrite, progress=progress
+        )
 
 
 def run_recorded(
@@ -71,20 +75,25 @@ def run_recorded(
     expected = sum(request.sampling.max_tokens for request in engine.requests)
     steps = rows = 0
     seconds = 0.0
-    with TraceWriter(
-        output, manifest=manifest(config, engine), requests=engine.requests, ops=names, overwrite=overwrite
-    ) as writer:
-        probe = _probe(writer, names, engine)
+    writer = TraceWriter(
+        output,
+        manifest=manifest(config, engine),
+        requests=engine.requests,
+        ops=names,
+        ranks=engine.rank.size,
+        kinds=engine.rank.kinds(names),
+        sketch_parts=_sketch_parts(config),
+        overwrite=overwrite,
+    )
+    with writer, _ending_ranks(engine), _probe(writer, names, engine) as probe:
+        others = RankRecorder(output, writer.uuid) if engine.rank.size > 1 else None
         begin = time.perf_counter()
-        try:
-            for step, samples in engine.run(scheduler, probe, frozenset(names)):
-                steps, rows = steps + 1, rows + step.rows
-                for sample in samples:
-                    outputs[sample.request].append(sample.taken)
-                if progress:
-                    progress("run", sum(map(len, outputs.values())), expected)
-        finally:
-            probe.finish()
+        for step, samples in engine.run(scheduler, probe, frozenset(names), others):
+            steps, rows = steps + 1, rows + step.rows
+            for sample in samples:
+                outputs[sample.request].append(sample.taken)
+            if progress:
+                progress("run", sum(map(len, outputs.values())), expected)
         seconds = time.perf_counter() - begin
     texts = {request: _text(engine, tokens) for request, tokens in outputs.items()}
     return Recording(output, steps, rows, len(names), engine.requests, outputs, texts, seconds)
@@ -98,13 +107,56 @@ def _text(engine: Engine, tokens: list[int]) -> str:
         return " ".join(map(str, tokens))
 
 
-def _probe(writer: TraceWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
-    """What fingerprints where the engine's activations are."""
+def _sketch_parts(config: ServeConfig) -> int:
+    if not config.record.sketch:
+        return 0
+    from detrec.kernels.cpu.sketch import PARTS
+
+    return PARTS
+
+
+@dataclass(frozen=True, slots=True)
+class RankRecorder:
+    """What a rank above 0 is told to do with the trace `uuid` at `path`: a RankProbe."""
+
+    path: str
+    uuid: str
+
+    @contextmanager
+    def __call__(self, engine: Engine) -> Iterator[Probe]:
+        """Its Probe, which closes its part of the trace."""
+        writer = RankWriter(self.path, engine.rank.index, uuid=self.uuid)
+        with writer, _probe(writer, writer.ops, engine) as probe:
+            yield probe
+
+
+@contextmanager
+def _probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "Iterator[TraceProbe | DeviceProbe]":
+    """What fingerprints where the engine's activations are; every step that is over is written at the end."""
+    probe = _open_probe(writer, names, engine)
+    try:
+        yield probe
+    finally:
+        probe.finish()
+
+
+def _open_probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
     if engine.device is None:
-        return TraceProbe(writer, names)
+        return TraceProbe(writer, names, shares=engine.rank.shares)
     from detrec.recorder.device_probe import DeviceProbe
 
-    return DeviceProbe(writer, names, engine.device)
+    return DeviceProbe(writer, names, engine.device, shares=engine.rank.shares)
+
+
+@contextmanager
+def _ending_ranks(engine: Engine) -> Iterator[None]:
+    """A run that breaks off: other ranks write what they have before it is said how far the trace goes."""
+    try:
+        yield
+    except BaseException:
+        if engine.rank.size > 1:
+            engine.close()
+        raise
 
 
 def manifest(config: ServeConfig, engine: Engine) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
-from detrec.engines.base import EventKind, Kind
+from detrec.engines.base import EventKind, Kind, OpKind
 
 FORMAT_VERSION = 1
 
@@ -83,7 +83,8 @@ _FLAGS: dict[str, Sequence[str]] = {"slices/kind": KINDS, "events/kind": EVENT_K
 class ArraySpec:
     """One array: [rows] where `width` is 0, else [rows, width], cut into chunks of `chunk` rows.
 
-    `count` names the entry of the commit marker that is its length ("" for the arrays of `requests`).
+    `count` names the entry of the commit marker that is its length ("" for the arrays of `requests`). `rank`
+    is the rank that writes it.
     """
 
     path: str
@@ -93,6 +94,7 @@ class ArraySpec:
     count: str
     width: int = 0
     compressed: bool = True
+    rank: int = 0
 
     @property
     def row_bytes(self) -> int:
@@ -169,8 +171,8 @@ def fingerprint_chunk_rows(ops: int) -> int:
     return rows
 
 
-def growing_arrays(ops: int, ranks: int) -> dict[str, ArraySpec]:
-    """Every array that grows with the run, by path."""
+def growing_arrays(ops: int, ranks: int, sketch_parts: int = 0) -> dict[str, ArraySpec]:
+    """Every array that grows with the run, by path; with `sketch_parts`, the sketches' too."""
     specs = [
         ArraySpec(f"{group}/{name}", dtype, (group.removesuffix("s"),), chunk, group)
         for group, (chunk, columns) in _GROUPS.items()
@@ -179,10 +181,29 @@ def growing_arrays(ops: int, ranks: int) -> dict[str, ArraySpec]:
     rows = fingerprint_chunk_rows(ops)
     for rank in range(ranks):
         path = f"fingerprints/{rank}"
-        specs.append(ArraySpec(path, "uint64", ("row", "op"), rows, "rows", ops, compressed=False))
+        specs.append(ArraySpec(path, "uint64", ("row", "op"), rows, "rows", ops, compressed=False, rank=rank))
+    if sketch_parts:
+        width = ops * sketch_parts
+        specs.append(
+            ArraySpec("sketches/0", "float32", ("row", "op_part"), rows, "rows", width, compressed=False)
+        )
     dims = ("configuration", "op")
     specs.append(ArraySpec("kernels/configurations", "int32", dims, 16, "configurations", ops))
     return {spec.path: spec for spec in specs}
+
+
+def kinds_to_attributes(ops: Sequence[str], kinds: Sequence[OpKind]) -> dict[str, list[str]]:
+    """Which ops the ranks do not each hold whole, as the root says it."""
+    return {
+        kind.value: [op for op, its in zip(ops, kinds, strict=True) if its is kind]
+        for kind in (OpKind.CUT, OpKind.PARTIAL)
+    }
+
+
+def kinds_from_attributes(ops: Sequence[str], root: Mapping[str, Any]) -> tuple[OpKind, ...]:
+    """The kind of every op; a trace of one rank names none."""
+    named = {op: kind for kind in (OpKind.CUT, OpKind.PARTIAL) for op in root.get(kind.value, ())}
+    return tuple(named.get(op, OpKind.REPLICATED) for op in ops)
 
 
 def tail_layout(specs: Iterable[ArraySpec]) -> tuple[dict[str, int], int]:

@@ -4,9 +4,9 @@ Pure: what the writer was told in, arrays by path out. The tables that codes poi
 use, so that the same run gives the same codes whenever it is committed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,17 +28,46 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step as it was run; `fingerprints` holds one uint64 [rows, ops] a rank."""
+    """One step as it was run; `fingerprints` is uint64 [rows, ops].
+
+    `sketches`, where they are kept, is float32 [rows, ops * parts], else [0, 0].
+    """
 
     step: Step
     tokens: np.ndarray
-    fingerprints: tuple[np.ndarray, ...]
+    fingerprints: np.ndarray
+    sketches: np.ndarray
     kernels: tuple[str, ...]
     samples: tuple[Sample, ...]
     finished: tuple[Event, ...]
     seconds: float
     padded_rows: int
     graph_bucket: int
+
+
+class StepWriter(Protocol):
+    """Takes the steps of one rank: rank 0's TraceWriter, or another rank's RankWriter."""
+
+    @property
+    def sketch_parts(self) -> int:
+        """Numbers of a sketch; 0 where none are kept."""
+        ...
+
+    def step(
+        self,
+        step: Step,
+        tokens: Sequence[int] | np.ndarray,
+        fingerprints: np.ndarray,
+        kernels: tuple[str, ...],
+        samples: Sequence[Sample],
+        finished: Sequence[Event],
+        seconds: float,
+        padded_rows: int = 0,
+        graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
+    ) -> None:
+        """Add a step; `fingerprints` is uint64 [rows, ops], `sketches` float32 [rows, ops, sketch_parts]."""
+        ...
 
 
 class Codes:
@@ -65,9 +94,9 @@ class Codes:
 
 
 def arrays_of(
-    records: Sequence[Record], counts: dict[str, int], codes: Codes, specs: dict[str, ArraySpec]
+    records: Sequence[Record], counts: dict[str, int], codes: Codes, specs: Mapping[str, ArraySpec]
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """What `records` add to a trace that holds `counts`, fingerprints apart, and what it holds then."""
+    """What `records` add to a trace of `counts`, but fingerprints and sketches; and what it holds then."""
     lists = {
         "steps": _steps(records, counts, codes),
         "events": _events(records, codes),

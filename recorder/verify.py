@@ -11,6 +11,7 @@ from pathlib import Path
 from detrec.errors import TraceCorrupt
 from detrec.recorder.chunks import CheckedChunks
 from detrec.recorder.digests import read_root
+from detrec.recorder.progress import progress_file
 from detrec.recorder.schema import TAIL, ArraySpec, growing_arrays
 from detrec.recorder.store import PARTIAL, Store, open_store
 
@@ -52,18 +53,23 @@ def examine(path: str | Path) -> Verification:
             problems.append(str(error))
 
     specs = growing_arrays(len(root["ops"]), root["ranks"]).values()
-    chunks = CheckedChunks(store, root["digests"], root["tails"], specs)
+    chunks = CheckedChunks(store, root, specs)
     for key in root["digests"]:
         attempt(chunks.file, key)
     expected = set(root["digests"])
-    if root["status"] == "recording":
-        for spec in specs:
-            rows = counts[spec.count]
-            attempt(_check_metadata, store, spec, rows)
+    for spec in specs:
+        # other ranks may outlive the one that closed the trace as failed
+        if root["status"] == "recording" or spec.path in chunks.flushed:
+            rows = chunks.flushed.get(spec.path, counts[spec.count])
+            attempt(_check_metadata, store, spec, counts[spec.count])
             if rows % spec.chunk:
                 attempt(chunks.chunk, spec, rows // spec.chunk, rows)
             expected |= {key for key in present if _is_of(spec, key, rows // spec.chunk)}
-        expected |= {key for key in present if key == TAIL or key.endswith(PARTIAL)}
+    if root["status"] == "recording":
+        expected.add(TAIL)
+    if root["status"] == "recording" or chunks.flushed:
+        expected |= {key for key in present if key.endswith(PARTIAL)}
+        expected |= {progress_file(rank) for rank in range(1, root["ranks"])}
     problems += [f"{store.name}: {key}: is not part of the trace" for key in sorted(present - expected)]
     return Verification(root["status"], counts["steps"], counts["rows"], len(present) + 1, tuple(problems))
 

@@ -1,7 +1,7 @@
 """TraceWriter: puts steps into a trace that can be read however its recorder ends.
 
-A step's fingerprints are stored when it comes, the rest at the next commit: arrays first, and the marker of
-what they hold last. The final bytes are a function of what was recorded: when commits were cannot be seen.
+A step is brought into arrays as it comes; commits write these first and the marker of what they hold last.
+The final bytes are a function of what was recorded: when commits happened cannot be seen in them.
 """
 
 import time
@@ -13,32 +13,32 @@ from uuid import uuid4
 
 import numpy as np
 
-from detrec.engines.base import Event, EventKind, Request, Sample, Slice, Step
+from detrec.engines.base import Event, EventKind, OpKind, Request, Sample, Slice, Step
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
 from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
+from detrec.recorder.pending import Pending
+from detrec.recorder.progress import OtherRanks
 from detrec.recorder.requests import REQUEST_ARRAYS, requests_to_arrays
-from detrec.recorder.schema import COUNTS, FORMAT_VERSION, GROUPS, group_metadata, growing_arrays
-from detrec.recorder.steps import Codes, Record, arrays_of
+from detrec.recorder.schema import (
+    COUNTS,
+    FORMAT_VERSION,
+    GROUPS,
+    group_metadata,
+    growing_arrays,
+    kinds_to_attributes,
+)
+from detrec.recorder.steps import Codes, Record
 from detrec.recorder.store import open_store
+
+_NO_SKETCHES = np.empty((0, 0), np.float32)
 
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
 
 
-# steps that are put together into the arrays: a commit then has no more than these to do
-_PUT_STEPS = 8
 # fingerprints that steps not yet committed may hold
-_PENDING_BYTES = 1 << 26
-
-
-class _Pending:
-    """Steps since the last commit; `put`: how many of them are in the arrays, and what these hold then."""
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self.records: list[Record] = []
-        self.rows = counts["rows"]
-        self.put = 0, counts
+_NEW_BYTES = 1 << 26
 
 
 class TraceWriter:
@@ -48,6 +48,10 @@ class TraceWriter:
     has no rename; killed before it is made, it leaves files without a root, which are not a trace. Steps are
     committed every `commit_steps` steps or `commit_seconds` seconds, whichever comes first; where a commit is
     slow, seconds are stretched so that commits take a twentieth of the time at most.
+
+    Of a run on several ranks this is rank 0's writer; the others' are RankWriters of the same path and
+    `uuid`. `kinds` says of every op what the ranks hold of it. Only steps that all ranks have on disk are
+    committed, and closing waits `rank_seconds` for the others to close.
 
     As a context manager, leaving it completes the trace, and an exception (Ctrl-C too) makes it a failed one.
     Raises TraceError where something is there already (unless `overwrite` is set and it is a trace) or the
@@ -62,27 +66,44 @@ class TraceWriter:
         requests: Sequence[Request],
         ops: Sequence[str],
         ranks: int = 1,
+        kinds: Sequence[OpKind] | None = None,
+        sketch_parts: int = 0,
         overwrite: bool = False,
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
+        rank_seconds: float = 10.0,
     ) -> None:
         if not ops or len(set(ops)) != len(ops) or ranks < 1 or commit_steps < 1:
             raise ValueError("expected distinct ops, at least one rank and at least one step a commit")
         self.check_free(path, overwrite=overwrite)
         self._store = open_store(path)
-        self._ops, self._ranks = tuple(ops), ranks
+        self._ops = tuple(ops)
         self._commit_steps, self._commit_seconds = commit_steps, commit_seconds
-        self._identity = {"format_version": FORMAT_VERSION, "uuid": str(uuid4())}
+        self._rank_seconds = rank_seconds
+        self.uuid = str(uuid4())
+        self._identity = {"format_version": FORMAT_VERSION, "uuid": self.uuid}
         self._content = {"manifest": manifest, "ops": list(ops), "ranks": ranks}
+        self.sketch_parts = sketch_parts
+        if sketch_parts:
+            self._content["sketch_parts"] = sketch_parts
+        if ranks > 1:
+            self._content |= kinds_to_attributes(ops, kinds or [OpKind.REPLICATED] * len(ops))
+        self._others = OtherRanks(self._store, ranks)
         self._codes = Codes(request.id for request in requests)
-        self._specs = growing_arrays(len(ops), ranks)
+        self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
-        self._pending = _Pending(self._counts)
-        self._max_pending_rows = max(_PENDING_BYTES // (8 * len(ops) * ranks), 1)
+        # since the latest commit
+        self._new_steps = self._new_rows = 0
+        self._max_new_rows = max(_NEW_BYTES // (8 * len(ops)), 1)
         self.status = "recording"
         files = _fixed_files(requests)
+        if sketch_parts:
+            files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
-        self._columns = Columns(self._specs.values(), self._store)
+        own = [spec for spec in self._specs.values() if spec.rank == 0]
+        self._columns = Columns(own, self._store)
+        # other ranks may never come to a step, and what is in the arrays stays there
+        self._pending = Pending(self._columns, self._specs, self._codes, self._counts, early=ranks == 1)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
         self._commit_due = time.monotonic() + commit_seconds
@@ -107,27 +128,33 @@ class TraceWriter:
         self,
         step: Step,
         tokens: Sequence[int] | np.ndarray,
-        fingerprints: Sequence[np.ndarray],
+        fingerprints: np.ndarray,
         kernels: tuple[str, ...],
         samples: Sequence[Sample],
         finished: Sequence[Event],
         seconds: float,
         padded_rows: int = 0,
         graph_bucket: int = 0,
+        sketches: np.ndarray | None = None,
     ) -> None:
-        """Add a step: `tokens` one a row, `fingerprints` one uint64 [rows, ops] a rank, `kernels` one an op.
+        """Add a step: `tokens` one a row, `fingerprints` uint64 [rows, ops] of rank 0, `kernels` one an op.
 
+        `sketches`, with `sketch_parts`: float32 [rows, ops, sketch_parts] of rank 0, NaN where there is none.
         Arrays are copied. `seconds` is wall time.
         """
         self._refuse_misfits(step, tokens, fingerprints, kernels, samples, finished)
-        prints = tuple(np.array(array, np.uint64, order="C") for array in fingerprints)
+        expected = (len(tokens), len(self._ops), self.sketch_parts)
+        if self.sketch_parts and (sketches is None or sketches.shape != expected):
+            raise ValueError(f"step {step.index}: expected sketches of shape {expected}")
+        prints = np.array(fingerprints, np.uint64, order="C")
+        parts = np.array(sketches, np.float32).reshape(len(tokens), -1) if self.sketch_parts else _NO_SKETCHES
         tokens = np.array(tokens, np.int32)
-        # one append: Ctrl-C leaves a step in or out, never half
-        self._pending.records.append(
+        self._pending.add(
             Record(
                 step,
                 tokens,
                 prints,
+                parts,
                 tuple(kernels),
                 tuple(samples),
                 tuple(finished),
@@ -136,36 +163,38 @@ class TraceWriter:
                 graph_bucket,
             )
         )
-        self._put_fingerprints(self._pending.rows, prints)
-        self._pending.rows += len(tokens)
+        self._new_steps, self._new_rows = self._new_steps + 1, self._new_rows + len(tokens)
         if (
-            len(self._pending.records) >= self._commit_steps
-            or self._pending.rows - self._counts["rows"] >= self._max_pending_rows
+            self._new_steps >= self._commit_steps
+            or self._new_rows >= self._max_new_rows
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
-        elif len(self._pending.records) - self._pending.put[0] >= _PUT_STEPS:
-            self._put_pending()
 
     def commit(self) -> None:
-        """Write what is pending, and then that it is there."""
+        """Write what is pending and what every other rank has, and then that it is there."""
         begin = time.monotonic()
-        if self._pending.records:
-            counts = self._put_pending()
+        self._others.look()
+        ready = self._ready()
+        if ready:
+            counts = self._pending.put(ready)
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
-            self._counts, self._pending = counts, _Pending(counts)
+            self._counts, self._pending = counts, self._pending.after(ready, counts)
+        self._new_steps = self._new_rows = 0
         end = time.monotonic()
         self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
 
     def close(self) -> None:
-        """Complete the trace. Closing it again changes nothing."""
+        """Complete the trace; a second time changes nothing. TraceError where another rank does not close."""
         if self.status == "recording":
+            self._others.wait(self._counts["steps"] + len(self._pending), self._rank_seconds)
             self._seal("complete", "")
 
     def fail(self, reason: str) -> None:
         """End the trace with what it has, as failed for `reason`."""
         if self.status == "recording":
+            self._others.look()
             self._seal("failed", reason)
 
     def __enter__(self) -> "TraceWriter":
@@ -193,7 +222,7 @@ class TraceWriter:
         self,
         step: Step,
         tokens: Sequence[int] | np.ndarray,
-        fingerprints: Sequence[np.ndarray],
+        fingerprints: np.ndarray,
         kernels: Sequence[str],
         samples: Sequence[Sample],
         finished: Sequence[Event],
@@ -201,13 +230,12 @@ class TraceWriter:
         if self.status != "recording":
             raise ValueError(f"the trace is closed: {self.status}")
         rows, ops = step.rows, len(self._ops)
-        shapes = [array.shape for array in fingerprints]
-        if (len(tokens), len(kernels), shapes) != (rows, ops, [(rows, ops)] * self._ranks):
+        if (len(tokens), len(kernels), fingerprints.shape) != (rows, ops, (rows, ops)):
             raise ValueError(
-                f"step {step.index}: expected {rows} tokens, {ops} kernels and fingerprints of "
-                f"{self._ranks} ranks, got {len(tokens)}, {len(kernels)} and shapes {shapes}"
+                f"step {step.index}: expected {rows} tokens, {ops} kernels and a fingerprint of each, "
+                f"got {len(tokens)}, {len(kernels)} and shape {fingerprints.shape}"
             )
-        expected = self._counts["steps"] + len(self._pending.records)
+        expected = self._counts["steps"] + len(self._pending)
         if step.index != expected:
             raise ValueError(f"step {step.index}: expected step {expected}")
         named: tuple[Slice | Event | Sample, ...] = (*step.slices, *step.events, *samples, *finished)
@@ -219,57 +247,39 @@ class TraceWriter:
         if any(before) or not all(after):
             raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
 
-    def _put_pending(self) -> dict[str, int]:
-        """Put what is not yet, and tell what the arrays hold then."""
-        pending = self._pending
-        done, before = pending.put
-        records = pending.records[done:]
-        if not records:
-            return before
-        row = before["rows"]
-        for record in records:
-            # the last one may have been interrupted
-            self._put_fingerprints(row, record.fingerprints)
-            row += record.step.rows
-        arrays, counts = arrays_of(records, before, self._codes, self._specs)
-        for path, values in arrays.items():
-            self._columns.by_path[path].put(before[self._specs[path].count], values)
-        # both at once: Ctrl-C between them would lose steps, or put them twice
-        pending.put = len(pending.records), counts
-        return counts
-
-    def _put_fingerprints(self, row: int, prints: Sequence[np.ndarray]) -> None:
-        """They are most of a trace: put as they come, so that no commit takes long."""
-        for rank, values in enumerate(prints):
-            column = self._columns.by_path[f"fingerprints/{rank}"]
-            if column.rows < row + len(values):
-                column.put(row, values)
-                column.keep_up()
+    def _ready(self) -> int:
+        """How many of the pending steps all ranks have."""
+        done = self._counts["steps"]
+        return self._others.steps(done + len(self._pending)) - done
 
     def _seal(self, status: str, reason: str) -> None:
-        if self._pending.records:
-            counts = self._put_pending()
-            self._counts, self._pending = counts, _Pending(counts)
+        ready = self._ready()
+        if ready:
+            counts = self._pending.put(ready)
+            self._counts, self._pending = counts, self._pending.after(ready, counts)
         self._columns.seal()
+        if status == "complete":
+            self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
 
     def _root(self, status: str, reason: str, counts: dict[str, int] | None = None) -> bytes:
-        digests = self._fixed | self._columns.digests()
+        digests = self._fixed | self._columns.digests() | self._others.digests()
         tails = self._columns.tails() if status == "recording" else {}
-        return root_bytes(
-            {
-                **self._identity,
-                "status": status,
-                "reason": reason,
-                **self._content,
-                "kernels": list(self._codes.kernels),
-                "finish": list(self._codes.finish),
-                "committed": counts or self._counts,
-                "tails": tails,
-                "digests": dict(sorted(digests.items())),
-            }
-        )
+        attributes = {
+            **self._identity,
+            "status": status,
+            "reason": reason,
+            **self._content,
+            "kernels": list(self._codes.kernels),
+            "finish": list(self._codes.finish),
+            "committed": counts or self._counts,
+            "tails": tails | self._others.tails(),
+            "digests": dict(sorted(digests.items())),
+        }
+        if status != "complete" and (flushed := self._others.rows()):
+            attributes["flushed"] = flushed
+        return root_bytes(attributes)
 
 
 def _fixed_files(requests: Sequence[Request]) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
 """Cells of matched rows compared in blocks, so that memory does not grow with the trace.
 
-A cell is one op of one row on one rank. It is compared where both runs recorded it, missing where it should
-be there and at most one did. A chunk whose digests are equal in both runs is not read: its cells count as
-equal.
+A cell is one op of one row in one lane: on one rank, as a rule (`lanes.py`). It is compared where both runs
+recorded it, missing where it should be there and at most one did. A chunk whose digests are equal in both
+runs is not read: its cells count as equal.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Ops that run on the same rows: `ops` indexes the compared columns; `mask` is bool [ops, ranks]."""
+    """Ops that run on the same rows: `ops` indexes the compared columns; `mask` is bool [ops, lanes]."""
 
     pairs: Pairs
     ops: np.ndarray
@@ -71,7 +71,7 @@ def compare_cells(
 ) -> tuple[Cells, DivergentRows]:
     """Compare the cells of `rows`, and of `samples` for the ops that run on rows that sample.
 
-    `mask`, bool [ops, ranks], says which columns either run records; a cell there that neither has is
+    `mask`, bool [ops, lanes], says which columns either run records; a cell there that neither has is
     missing.
     """
     groups = [

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detrec.replayer.agreement import ranks_disagree
 from detrec.replayer.align import Alignment, Places, align, earlier_pairs, sampling_rows
 from detrec.replayer.cells import Cells, Pairs, compare_cells, join
 from detrec.replayer.columns import Columns, columns_of, recorded_columns, sample_ops
 from detrec.replayer.comparison import Comparison, Counts, RowCounts
 from detrec.replayer.divergence import Divergence, DivergentRows, born, first_of, split_name
+from detrec.replayer.lanes import Lanes
 from detrec.replayer.manifest_diff import manifest_diff
 from detrec.replayer.schedule_diff import generations, schedule_diff, seed_diff, served_from_cache
 from detrec.replayer.tokens import compare_tokens
@@ -57,7 +59,12 @@ def compare(
     schedule = schedule_diff(recorded, replayed, (ours.number, theirs.number), ids, prefix=prefix)
 
     columns = columns_of(recorded, replayed)
-    masks = tuple(recorded_columns(run.trace, columns.ranks, run.sampled[:1]) for run in (ours, theirs))
+    masks = tuple(
+        _mask(run, lanes, common)
+        for run, lanes, common in zip(
+            (ours, theirs), columns.lanes, (columns.recorded, columns.replayed), strict=True
+        )
+    )
     cells, divergent = _compare_cells(ours, theirs, columns, masks, rows, samples, progress)
     missing = cells.missing + _lost(ours, theirs, columns, masks, rows, samples)
     flipped_at = _places(ours.samples, samples.recorded[flips])
@@ -73,6 +80,8 @@ def compare(
     else:
         whole = counts.compared and not counts.missing and not row_counts.missing and tokens.equal
         verdict = "identical" if whole else "incomplete"
+    alike = verdict == "identical" and recorded.ranks == replayed.ranks
+    disagreement = ranks_disagree(recorded)
     return Comparison(
         verdict=verdict,
         first=None if at is None else _describe(recorded, replayed, columns, divergent, at, ids),
@@ -83,9 +92,11 @@ def compare(
         schedule_diff=schedule + seed_diff(ours.draws, theirs.draws, samples, own_ids),
         kernels=None if at is None else _kernels(recorded, replayed, columns, divergent, at),
         ops=columns.names,
-        ranks=columns.ranks,
+        ranks=len(columns.lanes[0]),
+        incomparable=columns.incomparable,
         divergent=divergent,
         born=own,
+        disagreements=(disagreement, disagreement if alike else ranks_disagree(replayed)),
         unread=cells.unread,
         seconds=time.perf_counter() - begin,
     )
@@ -140,6 +151,15 @@ def _compare_cells(
         cells.divergent += earlier.divergent
         divergent = join((divergent, older))
     return cells, divergent
+
+
+def _mask(run: _Run, lanes: Lanes, common: np.ndarray) -> np.ndarray:
+    """Which columns a run records at all, bool [its ops, lanes]; of ops that it alone has, by rank."""
+    by_rank = recorded_columns(run.trace, run.sampled[:1])
+    mask = np.zeros((len(by_rank), len(lanes)), bool)
+    mask[:, : lanes.n_ranks] = by_rank
+    mask[common] = lanes.recorded(by_rank[common])
+    return mask
 
 
 def _lost(
@@ -209,17 +229,19 @@ def _describe(
     recorded: Trace, replayed: Trace, columns: Columns, rows: DivergentRows, at: int, ids: tuple[str, ...]
 ) -> Divergence:
     row, other, op = int(rows.row[at]), int(rows.other[at]), int(rows.op[at])
-    cells = [
-        (
-            int(recorded.fingerprints(row, row + 1, rank)[0, columns.recorded[op]]),
-            int(replayed.fingerprints(other, other + 1, rank)[0, columns.replayed[op]]),
+    lanes = columns.lanes
+    here, there = (
+        lane.of([run.fingerprints(at, at + 1, rank)[:, which] for rank in range(lane.n_ranks)])[0, op]
+        for run, lane, which, at in (
+            (recorded, lanes[0], columns.recorded, row),
+            (replayed, lanes[1], columns.replayed, other),
         )
-        for rank in range(columns.ranks)
-    ]
-    rank = next(rank for rank, (here, there) in enumerate(cells) if here and there and here != there)
+    )
+    lane = int(np.flatnonzero((here != there) & (here != 0) & (there != 0))[0])
+    rank = None if lanes[0].cut is not None and lanes[0].cut[op] else lane
     layer, name = split_name(columns.names[op])
     step, request, position = int(recorded.row_step[row]), ids[rows.request[at]], int(rows.position[at])
-    return Divergence(step, request, position, layer, name, rank, *cells[rank])
+    return Divergence(step, request, position, layer, name, rank, int(here[lane]), int(there[lane]))
 
 
 def _kernels(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detrec.replayer.agreement import Disagreement
 from detrec.replayer.divergence import Divergence, DivergentRows
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDiff
@@ -42,7 +43,9 @@ class RowCounts:
 class Comparison:
     """`verdict`: "identical", "diverged", or "incomplete" where nothing differs and something is missing.
 
-    `ops` and `ranks` were compared. `kernels`: what ran the op of `first` in either run, where that is not
+    `ops` were compared, on `ranks` ranks, and `incomparable` ones not: the ranks' summands, where the runs
+    have other numbers of ranks. `disagreements`: where the ranks of either run first differ among themselves
+    in what all of them should have. `kernels`: what ran the op of `first` in either run, where that is not
     the same. `born[i]`: were the cells at the first divergent op of row i of `divergent` born there?
     `unread` of the compared cells are equal by the digest of their chunk.
     """
@@ -57,6 +60,8 @@ class Comparison:
     kernels: tuple[str, str] | None
     ops: tuple[str, ...]
     ranks: int
+    incomparable: tuple[str, ...]
+    disagreements: tuple[Disagreement | None, Disagreement | None]
     divergent: DivergentRows
     born: np.ndarray
     unread: int

@@ -12,14 +12,17 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """One cell in which the runs differ. `step` is the recorded run's; `layer` is None outside layers."""
+    """One cell in which the runs differ. `step` is the recorded run's; `layer` is None outside layers.
+
+    `rank` is None where the runs have other numbers of ranks, and sums over them were compared.
+    """
 
     step: int
     request: str
     position: int
     layer: int | None
     op: str
-    rank: int
+    rank: int | None
     recorded: int
     replayed: int
 

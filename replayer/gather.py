@@ -7,23 +7,24 @@ from types import TracebackType
 import numpy as np
 
 from detrec.replayer.columns import Columns
+from detrec.replayer.lanes import Lanes
 from detrec.replayer.trace import Trace
 
 CACHE_BYTES = 48 << 20
 
 
 class Gather:
-    """Reads rows of some columns of a trace, on ranks 0 to `ranks` - 1."""
+    """Reads rows of some columns of a trace, its ranks in `lanes`."""
 
     def __init__(
-        self, trace: Trace, columns: np.ndarray, ranks: int, *, cache_bytes: int = CACHE_BYTES
+        self, trace: Trace, columns: np.ndarray, lanes: Lanes, *, cache_bytes: int = CACHE_BYTES
     ) -> None:
         self._trace = trace
         whole = np.array_equal(columns, np.arange(len(trace.ops)))
         self._columns: np.ndarray | slice = slice(None) if whole else columns
-        self.row_bytes = 8 * len(columns) * ranks
-        self._ranks = ranks
-        stored = 8 * len(trace.ops) * ranks * trace.fingerprint_chunk_rows
+        self.row_bytes = 8 * len(columns) * len(lanes)
+        self._lanes = lanes
+        stored = 8 * len(trace.ops) * max(len(lanes), lanes.n_ranks) * trace.fingerprint_chunk_rows
         # a chunk that would fill the cache is read in parts
         parts = -(-stored * 2 // cache_bytes)
         self._unit = max(trace.fingerprint_chunk_rows // max(parts, 1), 1)
@@ -31,7 +32,7 @@ class Gather:
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def take(self, rows: np.ndarray, ops: np.ndarray) -> np.ndarray:
-        """uint64 [rows, ops, ranks], a view where it can be: do not write to it.
+        """uint64 [rows, ops, lanes], a view where it can be: do not write to it.
 
         `rows`, int64 [n], in any order; `ops` are indices into `columns`.
         """
@@ -39,7 +40,7 @@ class Gather:
         if len(rows) and (unit == unit[0]).all():
             number = int(unit[0])
             return self._chunk(number)[:, columns][_selector(rows - number * self._unit)]
-        out = np.empty((len(rows), len(ops), self._ranks), np.uint64)
+        out = np.empty((len(rows), len(ops), len(self._lanes)), np.uint64)
         order = np.argsort(unit, kind="stable")
         for some in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(rows) else ():
             number = int(unit[some[0]])
@@ -56,9 +57,9 @@ class Gather:
             self._cache.popitem(last=False)
         start = number * self._unit
         stop = min(start + self._unit, self._trace.n_rows)
-        ranks = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in range(self._ranks)]
-        chunk = ranks[0][:, :, None] if len(ranks) == 1 else np.stack(ranks, axis=2)
-        self._cache[number] = chunk
+        ranks = range(self._lanes.n_ranks)
+        prints = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in ranks]
+        chunk = self._cache[number] = self._lanes.of(prints)
         return chunk
 
 
@@ -66,8 +67,8 @@ class Sides:
     """Rows of both runs at once. Checking what is read takes longer than comparing it: each has a thread."""
 
     def __init__(self, recorded: Trace, replayed: Trace, columns: Columns) -> None:
-        self._ours = Gather(recorded, columns.recorded, columns.ranks)
-        self._theirs = Gather(replayed, columns.replayed, columns.ranks)
+        self._ours = Gather(recorded, columns.recorded, columns.lanes[0])
+        self._theirs = Gather(replayed, columns.replayed, columns.lanes[1])
         self.row_bytes = self._ours.row_bytes
         # a reader is for one thread: a trace beside itself is read in turn
         self._pool = None if recorded is replayed else ThreadPoolExecutor(1)

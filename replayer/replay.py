@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay
 from detrec.replayer.forced import ForcedSchedule
+from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
 
 MODES = ("schedule", "tokens", "free")
 
@@ -29,7 +31,8 @@ MODES = ("schedule", "tokens", "free")
 class Replay:
     """`path` is where the replay's own trace was kept, empty when it was not.
 
-    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made.
+    `diagnosis` is None where nothing diverged, or where it was not asked for or could not be made;
+    `tolerance` where there are no sketches.
     """
 
     comparison: Comparison
@@ -37,6 +40,7 @@ class Replay:
     path: str
     seconds: float
     diagnosis: Diagnosis | None = None
+    tolerance: Tolerance | None = None
 
 
 def replay(
@@ -48,6 +52,7 @@ def replay(
     fault: str = "",
     diagnose: bool = False,
     keep_tensors: str | None = None,
+    by_sketch: bool = False,
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -56,7 +61,8 @@ def replay(
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
-    the tensors of the first divergence in the folder `keep_tensors`, if one is named. Raises ReplayError
+    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: the trace
+    must have sketches. Raises ReplayError
     where the schedule cannot be followed, TraceIncomplete where no step was committed.
     """
     begin = time.perf_counter()
@@ -64,6 +70,8 @@ def replay(
         raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
     recorded = TraceReader(trace)
     _require_steps(recorded)
+    if by_sketch:
+        require_sketches(recorded)
     config = replayed_config(recorded, overrides)
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
@@ -86,11 +94,15 @@ def replay(
     ops = [name for name in engine.op_names if name in known]
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        recording = run_recorded(
-            engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
-        )
+        with closing(engine):
+            recording = run_recorded(
+                engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
+            )
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
+        tolerance = (
+            compare_sketches(recorded, again) if again.has_sketches and recorded.has_sketches else None
+        )
         diagnosis = None
         if diagnose:
             diagnosis = explain_replay(
@@ -104,7 +116,7 @@ def replay(
                 notify=notify,
                 progress=progress,
             )
-    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis)
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
 
 
 def _require_steps(recorded: TraceReader) -> None:

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from detrec.engines.base import Request
+from detrec.engines.base import OpKind, Request
 
 
 class Samples(Protocol):
@@ -43,6 +43,8 @@ class Trace(Protocol):
     @property
     def ranks(self) -> int: ...
     @property
+    def kinds(self) -> tuple[OpKind, ...]: ...
+    @property
     def requests(self) -> tuple[Request, ...]: ...
     @property
     def n_rows(self) -> int: ...
@@ -69,6 +71,13 @@ class Trace(Protocol):
 
     def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
         """uint64 [stop - start, ops]; 0 is not recorded."""
+        ...
+
+    @property
+    def has_sketches(self) -> bool: ...
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:

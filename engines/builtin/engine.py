@@ -8,21 +8,34 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Event, EventKind, Probe, Request, Sample, Scheduler, Step
+from detrec.engines.base import (
+    Event,
+    EventKind,
+    Probe,
+    RankProbe,
+    Request,
+    Sample,
+    Scheduler,
+    Step,
+)
 from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.follow import FollowingScheduler
 from detrec.engines.builtin.loading import Progress
 from detrec.engines.builtin.model import Decoder, op_names
+from detrec.engines.builtin.ranks import Ranks, Run
 from detrec.engines.builtin.runner import Runner, Sampling, largest_step
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
+from detrec.engines.builtin.shares import rank_of
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
 from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
-from detrec.errors import ConfigError
+from detrec.errors import ConfigError, EngineError
 from detrec.kernels.device import Device
+from detrec.kernels.group import Group
 
 
 class BuiltinEngine:
@@ -30,7 +43,8 @@ class BuiltinEngine:
 
     `forced` gives, by request id, the tokens to go on with whatever is sampled; a request whose forced
     tokens are used up ends, unless a plan is followed, which says itself what runs. `fault` may break the
-    Ops table, the chunk rule or a recorded plan; `instruments` see its table, on a CPU.
+    Ops table, the chunk rule or a recorded plan; `instruments` see its table, on a CPU. `ranks` are those
+    that the engine is one of.
     """
 
     def __init__(
@@ -43,8 +57,12 @@ class BuiltinEngine:
         fault: Fault | None = None,
         instruments: Sequence[Instrument] = (),
         progress: Progress | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self._ranks = ranks
+        which = (ranks.rank, ranks.meeting.world_size) if ranks else (0, 1)
+        self.rank = rank_of(Cut(checkpoint.config, *which))
         self._fault = fault or Fault(lambda text: None)
         self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))
@@ -96,11 +114,17 @@ class BuiltinEngine:
         if engine.device == "cpu":
             from detrec.engines.builtin.cpu_runner import CpuRunner
 
-            return CpuRunner(*about, self._equip, progress)
+            return CpuRunner(*about, self._equip, progress, self._ranks.meeting if self._ranks else None)
         if type(self._fault) is not Fault:
             raise ConfigError(
                 f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
                 hint="--set engine.device=cpu; float32 gives the same bits there",
+            )
+        if self._ranks:
+            raise EngineError(
+                f"engine.tensor_parallel_size: {engine.tensor_parallel_size}: deterministic ranks need the "
+                "custom all-reduce, which cannot be had on this GPU",
+                hint="set engine.tensor_parallel_size: 1, or engine.device: cpu",
             )
         from detrec.engines.builtin.gpu_runner import GpuRunner
 
@@ -110,7 +134,8 @@ class BuiltinEngine:
         """The text of `tokens`."""
         return self._checkpoint.tokenizer().decode(list(tokens))
 
-    def _equip(self, ops: Ops) -> Ops:
+    def _equip(self, ops: Ops, group: Group | None) -> Ops:
+        self._fault.group = group
         ops = self._fault.equip(ops)
         for instrument in self._instruments:
             ops = instrument.equip(ops)
@@ -124,19 +149,40 @@ class BuiltinEngine:
     def follow(self, plan: Scheduler) -> FollowingScheduler:
         """The steps of `plan`, placed in this engine's KV blocks."""
         self._following = True
-        return FollowingScheduler(self._fault.plan(plan), self.states, self.blocks)
+        plan = self._fault.plan(plan)
+        return FollowingScheduler(self._ranks.plan(plan) if self._ranks else plan, self.states, self.blocks)
 
     def run(
-        self, scheduler: Scheduler, probe: Probe | None = None, names: Collection[str] = ()
+        self,
+        scheduler: Scheduler,
+        probe: Probe | None = None,
+        names: Collection[str] = (),
+        others: RankProbe | None = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, yielding it with the tokens it gave as soon as they are known.
 
-        `probe` is told of every step and of the ops in `names`.
+        `probe` is told of every step and of the ops in `names`; of the other ranks, what `others` gives.
         """
         self._runner.watch(probe, names)
-        while (step := scheduler.next_step()) is not None:
-            yield step, self._run_step(step, probe)
+        if self._ranks and self._ranks.rank == 0:
+            self._ranks.tell(Run(self._following, frozenset(names), others))
+        samples: tuple[Sample, ...] = ()
+        while (step := self._next(scheduler, samples)) is not None:
+            samples = self._run_step(step, probe)
+            yield step, samples
         self._fault.end()
+
+    def _next(self, scheduler: Scheduler, drawn: Sequence[Sample]) -> Step | None:
+        step = scheduler.next_step()
+        if self._ranks:
+            self._ranks.agree(step, drawn)
+        return step
+
+    def close(self) -> None:
+        """Nothing runs any more: the other ranks end."""
+        self._runner.close()
+        if self._ranks:
+            self._ranks.close()
 
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         self._fault.step(step)

@@ -98,6 +98,9 @@ class GpuRunner:
         """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
         self._workspace.begin(self._step_bytes(rows, samples))
 
+    def close(self) -> None:
+        """The framework has the memory, and gives it back."""
+
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]. Waits once, for the samples."""
         stream, samples = self.device.stream, len(batch.sample_rows)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from detrec.config import EngineConfig
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.model import Decoder, Layer
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.weights import Checkpoint
@@ -66,17 +67,22 @@ def load_decoder(
     num_blocks: int,
     place: Placement,
     progress: Progress | None = None,
+    cut: Cut | None = None,
 ) -> Decoder:
-    """Every weight and zeroed KV caches where `place` puts them."""
-    config = checkpoint.config
+    """Every weight and zeroed KV caches where `place` puts them; of a model that is cut, one rank's part."""
+    cut = cut or Cut(checkpoint.config)
+    config = cut.local()
     # float16 is rounded from float32 once; bfloat16 is what checkpoints hold
     stored = "bfloat16" if engine.dtype == "bfloat16" else "float32"
 
+    def part(name: str, dtype: str) -> np.ndarray:
+        return cut.part(name, checkpoint.tensor(name, dtype))
+
     def vector(name: str) -> Any:
-        return place.vector(checkpoint.tensor(name, "float32"))
+        return place.vector(part(name, "float32"))
 
     def packed(*names: str) -> Any:
-        return place.matrix([checkpoint.tensor(name, stored) for name in names], engine.dtype)
+        return place.matrix([part(name, stored) for name in names], engine.dtype)
 
     def layer(index: int) -> Layer:
         if progress:
@@ -87,9 +93,7 @@ def load_decoder(
         return Layer(
             attn_norm=vector(at + "input_layernorm.weight"),
             qkv=packed(*(name + ".weight" for name in qkv)),
-            qkv_bias=place.vector(
-                np.concatenate([checkpoint.tensor(name + ".bias", "float32") for name in qkv])
-            )
+            qkv_bias=place.vector(np.concatenate([part(name + ".bias", "float32") for name in qkv]))
             if config.qkv_bias
             else None,
             q_norm=vector(at + "self_attn.q_norm.weight") if config.qk_norm else None,

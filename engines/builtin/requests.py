@@ -9,7 +9,9 @@ import numpy as np
 from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, SamplingParams, ServeConfig
 from detrec.engines.base import Request
 from detrec.engines.builtin.blocks import longest
+from detrec.engines.builtin.cut import check_cut
 from detrec.engines.builtin.model_config import ModelConfig
+from detrec.engines.builtin.shares import check_cut_words
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.errors import ConfigError, ModelError
 
@@ -105,6 +107,8 @@ def _check_sampling(where: str, params: SamplingParams, model: ModelConfig) -> N
 
 def check_engine(engine: EngineConfig, model: ModelConfig) -> None:
     """Refuse an engine that the model cannot be run on."""
+    check_cut(engine, model)
+    check_cut_words(engine, model)
     if engine.max_model_len > model.max_position_embeddings:
         raise ConfigError(
             f"engine.max_model_len: {engine.max_model_len}, "

@@ -50,6 +50,10 @@ class Runner(Protocol):
         """What of the device can change bits."""
         ...
 
+    def close(self) -> None:
+        """Nothing runs any more."""
+        ...
+
 
 def largest_step(engine: EngineConfig, requests: Sequence[Request]) -> tuple[int, int]:
     """How many rows, and rows that sample, a step will have at most; a rare step may have more."""
@@ -58,9 +62,15 @@ def largest_step(engine: EngineConfig, requests: Sequence[Request]) -> tuple[int
     return rows, min(engine.max_num_seqs, len(prompts))
 
 
-def step_bytes(config: ModelConfig, itemsize: int, rows: int, samples: int) -> int:
-    """An upper bound of what a layer, or the drawing of tokens, takes from the workspace."""
+def step_bytes(config: ModelConfig, itemsize: int, rows: int, samples: int, *, reduced: bool = False) -> int:
+    """An upper bound of what a layer, or the drawing of tokens, takes from the workspace.
+
+    `reduced`: sums over ranks have memory of their own, and what is summed may be float32.
+    """
     heads = config.head_dim * (config.num_heads + 2 * config.num_kv_heads)
     layer = itemsize * (6 * config.hidden_size + 4 * heads + 3 * config.intermediate_size) + 64 * 20
     head = 4 * (3 * config.vocab_size + config.hidden_size) + 64 * 8
+    if reduced:
+        layer += 4 * 4 * config.hidden_size
+        head += 4 * config.vocab_size
     return max(rows * layer, samples * head) + (1 << 12)

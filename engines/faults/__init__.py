@@ -15,6 +15,7 @@ from detrec.engines.faults.base import Fault
 from detrec.engines.faults.bitflip import BitFlip
 from detrec.engines.faults.cache import MisplacedWrite, PhantomRow, WrongBlock
 from detrec.engines.faults.chunk import UnalignedChunk
+from detrec.engines.faults.collectives import ArrivalOrder, RanksOfReplay, ReduceBySize
 from detrec.engines.faults.drawing import OffsetDrift, Row0Seed, SamplerByBatch, StaleLogprobs
 from detrec.engines.faults.eviction import EarlyEviction
 from detrec.engines.faults.inputs import ChangedPrompt, SamplingDefaults
@@ -26,6 +27,7 @@ from detrec.engines.faults.racing import PenaltyRace, RenormRace
 from detrec.engines.faults.scheduling import GreedyChunk, ResumeByPrefill
 from detrec.engines.faults.seed import SeedDrift
 from detrec.engines.faults.split_k import SplitKByBatch
+from detrec.engines.faults.thresholds import ThresholdsAtOnce
 from detrec.engines.faults.tiles import AutotunedMatmul
 from detrec.engines.faults.weights import WeightBitFlip
 from detrec.errors import ConfigError
@@ -45,6 +47,11 @@ _ALL: tuple[type[Fault], ...] = (
     NormPadding,
     SiluByTanh,
     WrongRopeBase,
+    # what ranks do together
+    ArrivalOrder,
+    ReduceBySize,
+    RanksOfReplay,
+    ThresholdsAtOnce,
     # what memory does
     BitFlip,
     WeightBitFlip,
@@ -114,6 +121,21 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
     if op is not None:
         _check_op(text, op, cls.acts_on, op_names)
     return fault
+
+
+def check_ranks(fault: Fault, size: int) -> None:
+    """Raise ConfigError for a fault that an engine of `size` ranks cannot have."""
+    if size > 1 and not fault.least_ranks:
+        raise ConfigError(
+            f"--fault {fault.name}: acts on one rank, got engine.tensor_parallel_size: {size}",
+            hint="--set engine.tensor_parallel_size=1",
+        )
+    if size < fault.least_ranks:
+        raise ConfigError(
+            f"--fault {fault.name}: needs {fault.least_ranks} ranks or more, "
+            f"got engine.tensor_parallel_size: {size}",
+            hint=f"--set engine.tensor_parallel_size={1 << (fault.least_ranks - 1).bit_length()}",
+        )
 
 
 def _check_op(text: str, op: str, acts_on: Sequence[str], op_names: Sequence[str]) -> None:

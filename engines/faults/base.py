@@ -11,6 +11,7 @@ from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.chunking import ChunkRule
 from detrec.engines.ops import Op, Ops
+from detrec.kernels.group import Group
 
 Bounds = dict[str, tuple[int, int]]
 """The least and the most that a parameter may be."""
@@ -52,6 +53,11 @@ class Fault:
     """The bare names that its parameter `op` may have; empty: every op."""
     bounds: ClassVar[Bounds] = {}
     """Where not 0 to 2^31 - 1."""
+    least_ranks: ClassVar[int] = 0
+    """How many ranks it needs at least; 0: it acts on one rank, and knows of no others."""
+
+    group: Group | None = None
+    """The ranks of the engine that it is in, from before `equip` on; None where there is one."""
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0) -> None:
         self.from_step = step

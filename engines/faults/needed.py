@@ -27,12 +27,6 @@ NEEDED: dict[str, Needed] = {
     each.name: each
     for each in (
         Needed(
-            *("thresholds_at_once", (4,)),
-            "attention splits by the longest slice, a projection by tokens, an all-reduce by bytes",
-            *("SGLang #33417", "kernel-choice"),
-            *("each of the three ops, in the order in which they run", PARALLEL),
-        ),
-        Needed(
             *("state_recompute", (10,)),
             "after a preemption a state is recomputed by a scan instead of step by step",
             *("vLLM #54993", "cache", "the state after the request resumed", STATE_SPACE),
@@ -41,16 +35,6 @@ NEEDED: dict[str, Needed] = {
             *("chunked_state", (11,)),
             "a state rounds otherwise in chunks than in single steps",
             *("vLLM #55627", "kernel-choice", "the state op of the first decoded token", STATE_SPACE),
-        ),
-        Needed(
-            *("all_reduce_by_size", (12,)),
-            "the all-reduce algorithm is chosen by the size of the message",
-            *("vLLM #50136", "collective", "o_proj or down_proj; every rank's partial is equal", PARALLEL),
-        ),
-        Needed(
-            *("all_reduce_order", (13,)),
-            "ranks are added in the order in which they arrive",
-            *("vLLM #51290, #51292", "collective", "o_proj or down_proj; repeated, it varies", PARALLEL),
         ),
         Needed(
             *("expert_rank_order", (14,)),
@@ -99,11 +83,6 @@ NEEDED: dict[str, Needed] = {
             *("kv_scale", (30,)),
             "the scale of an FP8 KV cache comes from whichever batch was first",
             *("vLLM #11906, SGLang #8134", "cache", "kv_write; the scales differ", "an FP8 KV cache"),
-        ),
-        Needed(
-            *("ranks_of_replay", (32,)),
-            "a replay has another number of ranks than the recording",
-            *("lmdeploy #2299", "collective", "o_proj; the manifests differ in their ranks", PARALLEL),
         ),
     )
 }

@@ -15,6 +15,7 @@ from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
 from detrec.kernels.cpu.compiling import compiled, shared
+from detrec.kernels.share import Share
 
 KERNEL = "cpu.fingerprint splitmix64 sum"
 """Names the kernel and all of its configuration that could move a bit."""
@@ -71,9 +72,9 @@ def salt(code: int, width: int) -> int:
 
 
 @compiled
-def _row(address: int, size: int, salt: np.uint64) -> np.uint64:
-    """The fingerprint of `size` bytes at `address`."""
-    total, step = ZERO, ZERO
+def _sum(address: int, size: int, salt: np.uint64, step: np.uint64) -> np.uint64:
+    """What `size` bytes at `address` add to a fingerprint; `step` is GAMMA times the words before them."""
+    total = ZERO
     for word in range(size >> 3):
         step += GAMMA
         total += _mix((_word_at(address, word) ^ salt) + step)
@@ -82,7 +83,28 @@ def _row(address: int, size: int, salt: np.uint64) -> np.uint64:
         for byte in range(size & 7):
             last |= _byte_at(address, (size & ~7) + byte) << np.uint64(8 * byte)
         total += _mix((last ^ salt) + (step + GAMMA))
+    return total
+
+
+@compiled
+def _row(address: int, size: int, salt: np.uint64) -> np.uint64:
+    """The fingerprint of `size` bytes at `address`."""
+    total = _sum(address, size, salt, ZERO)
     return total if total != ZERO else STANDS_FOR_ZERO
+
+
+@compiled
+def _shares(
+    address: int, stride: int, itemsize: int, mark: np.uint64, spans: np.ndarray, out: np.ndarray
+) -> None:
+    for row in range(len(out)):
+        total = ZERO
+        for span in range(len(spans)):
+            start, at, length, times = spans[span]
+            step = GAMMA * np.uint64(at * itemsize >> 3)
+            base = address + row * stride + start * itemsize
+            total += _sum(base, length * itemsize, mark, step) * np.uint64(times)
+        out[row] = total if total != ZERO else STANDS_FOR_ZERO
 
 
 @compiled
@@ -145,17 +167,40 @@ def fingerprint(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     return out
 
 
+def share_fingerprint(x: np.ndarray, share: Share, out: np.ndarray) -> np.ndarray:
+    """What every row of x adds to the fingerprint of the whole row that it is a share of; gives `out`.
+
+    x [rows, share.length] of float32 or uint16 (bfloat16 bits), rows contiguous and at any stride; out uint64
+    [rows], contiguous; never 0. Runs on one thread: each rank has one. ValueError where they do not fit.
+    """
+    code = _CODES.get(x.dtype)
+    if code is None or x.ndim != 2 or x.shape[1] != share.length or (len(x) and x.strides[1] != x.itemsize):
+        raise ValueError(
+            f"share_fingerprint: x is {x.dtype} {list(x.shape)} with strides {x.strides}, expected "
+            f"[rows, {share.length}] of float32 or uint16 (bfloat16 bits), rows contiguous"
+        )
+    if out.dtype != _UINT64 or out.shape != x.shape[:1] or not out.flags.c_contiguous:
+        raise ValueError(
+            f"share_fingerprint: out is {out.dtype} {list(out.shape)} with strides {out.strides}, "
+            f"expected contiguous uint64 [{len(x)}]"
+        )
+    mark = np.uint64(salt(code, share.width))
+    _shares(x.ctypes.data, x.strides[0], x.itemsize, mark, share.table, out)
+    return out
+
+
 def reference(x: np.ndarray, dtype: str) -> np.ndarray:
     """What the kernel means, bit for bit: uint64 [rows] of x [rows, width]; `dtype` is of DTYPE_CODES."""
     data = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), x.shape[1] * x.itemsize)
     words = np.pad(data, ((0, 0), (0, -data.shape[1] % 8))).view("<u8")
     steps = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * GAMMA
-    mark = _mixed(np.array([(DTYPE_CODES[dtype] << 32) + x.shape[1]], np.uint64))
-    total = _mixed((words ^ mark) + steps).sum(axis=1, dtype=np.uint64)
+    mark = mixed(np.array([(DTYPE_CODES[dtype] << 32) + x.shape[1]], np.uint64))
+    total = mixed((words ^ mark) + steps).sum(axis=1, dtype=np.uint64)
     return np.where(total == ZERO, STANDS_FOR_ZERO, total)
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 on every element of uint64 x."""
     x = (x ^ (x >> S30)) * MIX1
     x = (x ^ (x >> S27)) * MIX2
     return x ^ (x >> S31)

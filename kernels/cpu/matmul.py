@@ -30,14 +30,14 @@ _STORED = ("f", "H")
 
 @compiled
 def _ragged(
-    x: np.ndarray, panels: np.ndarray, start: int, stop: int, bias: np.ndarray, out: np.ndarray,
+    x: np.ndarray, panels: np.ndarray, start: int, stop: int, leaves: int, bias: np.ndarray, out: np.ndarray,
     panel: int, top: int, bottom: int,
 ) -> None:  # fmt: skip
     """Rows [top, bottom) times a last panel that is not full: computed beside `out`, then copied."""
     line = np.empty((1, PANEL), np.float32)
     first = panel * PANEL
     for row in range(top, bottom):
-        tile(x, row, 1, panels, panel, 1, start, stop, bias[:0], line, 0, 0)
+        tile(x, row, 1, panels, panel, 1, start, stop, leaves, bias[:0], line, 0, 0)
         for j in range(out.shape[1] - first):
             value = line[0, j]
             out[row, first + j] = narrow(value + bias[first + j] if bias.size else value, out)
@@ -45,7 +45,7 @@ def _ragged(
 
 @compiled
 def _block(
-    x: np.ndarray, panels: np.ndarray, start: int, stop: int, bias: np.ndarray, out: np.ndarray,
+    x: np.ndarray, panels: np.ndarray, start: int, stop: int, leaves: int, bias: np.ndarray, out: np.ndarray,
     first: int, last: int, top: int, bottom: int,
 ) -> None:  # fmt: skip
     """Rows [top, bottom) times panels [first, last); 8 divides bottom - top, or bottom is the last row."""
@@ -53,27 +53,27 @@ def _block(
     full = min(last, out.shape[1] // PANEL)
     if bottom - top == 1:
         while panel + 4 <= full:
-            tile(x, top, 1, panels, panel, 4, start, stop, bias, out, top, panel * PANEL)
+            tile(x, top, 1, panels, panel, 4, start, stop, leaves, bias, out, top, panel * PANEL)
             panel += 4
     while panel < full:
         row, column = top, panel * PANEL
         while row + 4 < bottom:
-            tile(x, row, 8, panels, panel, 1, start, stop, bias, out, row, column)
+            tile(x, row, 8, panels, panel, 1, start, stop, leaves, bias, out, row, column)
             row += 8
         if row + 2 < bottom:
-            tile(x, row, 4, panels, panel, 1, start, stop, bias, out, row, column)
+            tile(x, row, 4, panels, panel, 1, start, stop, leaves, bias, out, row, column)
         elif row + 1 < bottom:
-            tile(x, row, 2, panels, panel, 1, start, stop, bias, out, row, column)
+            tile(x, row, 2, panels, panel, 1, start, stop, leaves, bias, out, row, column)
         elif row < bottom:
-            tile(x, row, 1, panels, panel, 1, start, stop, bias, out, row, column)
+            tile(x, row, 1, panels, panel, 1, start, stop, leaves, bias, out, row, column)
         panel += 1
     if panel < last:
-        _ragged(x, panels, start, stop, bias, out, panel, top, bottom)
+        _ragged(x, panels, start, stop, leaves, bias, out, panel, top, bottom)
 
 
 @compiled
 def _work(
-    x: np.ndarray, panels: np.ndarray, start: int, stop: int, bias: np.ndarray, out: np.ndarray,
+    x: np.ndarray, panels: np.ndarray, start: int, stop: int, leaves: int, bias: np.ndarray, out: np.ndarray,
     first: int, last: int, height: int,
 ) -> None:  # fmt: skip
     """Units [first, last) of the work: a unit is a panel for `height` rows; all panels, then more rows."""
@@ -84,14 +84,15 @@ def _work(
         until = min(count, panel + last - unit)
         bottom = min((group + 1) * height, rows)
         for top in range(group * height, bottom, ROW_BLOCK):
-            _block(x, panels, start, stop, bias, out, panel, until, top, min(top + ROW_BLOCK, bottom))
+            _block(x, panels, start, stop, leaves, bias, out, panel, until, top, min(top + ROW_BLOCK, bottom))
         unit += until - panel
 
 
 @shared
 def _parallel(
-    x: np.ndarray, panels: np.ndarray, start: int, stop: int, bias: np.ndarray, out: np.ndarray, threads: int
-) -> None:
+    x: np.ndarray, panels: np.ndarray, start: int, stop: int, leaves: int, bias: np.ndarray, out: np.ndarray,
+    threads: int,
+) -> None:  # fmt: skip
     """All of the work, an equal share of units to each thread."""
     count, rows = panels.shape[0], x.shape[0]
     groups = 1
@@ -102,13 +103,14 @@ def _parallel(
     units = count * ((rows + height - 1) // height)
     for thread in prange(threads):
         first, last = units * thread // threads, units * (thread + 1) // threads
-        _work(x, panels, start, stop, bias, out, first, last, height)
+        _work(x, panels, start, stop, leaves, bias, out, first, last, height)
 
 
 def multiply(
-    x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None, out: np.ndarray, start: int, stop: int
-) -> np.ndarray:
-    """`matmul` over k in [start, stop) only."""
+    x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None, out: np.ndarray, start: int, stop: int,
+    leaves: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """`matmul` over k in [start, stop) only, cut into leaves (`matmul_leaves`)."""
     rows, depth = x.shape
     columns = weight.shape[0]
     if depth != weight.shape[1] or out.shape != (rows, columns):
@@ -128,9 +130,9 @@ def multiply(
         return out
     panels = weight.panels
     if rows * columns * (stop - start) < SERIAL:
-        _work(x, panels, start, stop, bias, out, 0, len(panels), (rows + 7) // 8 * 8)
+        _work(x, panels, start, stop, leaves, bias, out, 0, len(panels), (rows + 7) // 8 * 8)
     else:
-        _parallel(x, panels, start, stop, bias, out, get_num_threads())
+        _parallel(x, panels, start, stop, leaves, bias, out, get_num_threads())
     return out
 
 

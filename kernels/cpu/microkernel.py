@@ -1,10 +1,12 @@
-"""The inner loop of every CPU matmul: a tile of rows times panels, each element one FMA chain.
+"""The inner loop of every CPU matmul: a tile of rows times panels, each element one FMA chain a leaf of K.
 
-An element starts at 0.0 and takes fma(x[k], w[k], element) for k in rising order. A tile only decides which
-chains run side by side in vector registers, so neither its shape nor the width of the vectors can move a bit.
-Where the CPU has no FMA instruction llvm.fma becomes a call of libm's fmaf, which rounds the same way.
+A chain starts at 0.0 and takes fma(x[k], w[k], chain) for k in rising order; leaves are added in a binary
+tree. A tile only decides which chains run side by side in vector registers, so neither its shape nor the
+width of the vectors can move a bit. Where the CPU has no FMA instruction llvm.fma becomes a call of libm's
+fmaf, which rounds the same way.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +18,9 @@ from numba.extending import intrinsic
 from detrec.kernels.cpu.packed import PANEL
 
 UNROLL = 4
+
+LEAVES = 8
+"""Into so many leaves K is cut at most."""
 
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 
@@ -77,6 +82,37 @@ class _Tile:
             steps(k, 1)
         return [[b.load(place) for place in row] for row in places]
 
+    def tree(self, rows: list[Any], columns: list[Any], depth: Any, leaves: Any) -> list[list[Any]]:
+        """The chains of `leaves` leaves, `depth` elements of k each, added in a binary tree.
+
+        A leaf with n low bits set in its number completes n sums, which were kept, each twice the one before.
+        """
+        b, size = self.builder, depth.type
+        count = len(rows) * len(columns)
+        kept = cgutils.alloca_once(b, self.vector, size(LEAVES.bit_length() * count))
+        sums = [[cgutils.alloca_once(b, self.vector) for _ in columns] for _ in rows]
+        flat = [place for row in sums for place in row]
+
+        def each(level: Any) -> Iterator[tuple[Any, Any]]:
+            line = b.gep(kept, [b.mul(level, size(count))])
+            return ((b.gep(line, [size(i)]), place) for i, place in enumerate(flat))
+
+        with cgutils.for_range(b, leaves) as leaf:
+            start = b.mul(leaf.index, depth)
+            lines = [b.gep(row, [start]) for row in rows]
+            panels = [b.gep(column, [b.mul(start, size(PANEL))]) for column in columns]
+            for chain, place in zip(
+                (c for row in self.chains(lines, panels, depth) for c in row), flat, strict=True
+            ):
+                b.store(chain, place)
+            completed = b.cttz(b.not_(leaf.index), ir.Constant(ir.IntType(1), 0))
+            with cgutils.for_range(b, completed) as level:
+                for before, place in each(level.index):
+                    b.store(b.fadd(b.load(before), b.load(place)), place)
+            for before, place in each(completed):
+                b.store(b.load(place), before)
+        return [[b.load(place) for place in row] for row in sums]
+
     def bias(self, pointer: Any, given: Any) -> Any:
         """The bias at `pointer`, or -0.0, the one number that added changes nothing."""
         b = self.builder
@@ -109,30 +145,31 @@ class _Tile:
 @intrinsic(prefer_literal=True)
 def tile(
     typingctx: Any, x: Any, row: Any, n_rows: Any, panels: Any, panel: Any, n_panels: Any,
-    start: Any, stop: Any, bias: Any, out: Any, out_row: Any, out_column: Any,
+    start: Any, stop: Any, leaves: Any, bias: Any, out: Any, out_row: Any, out_column: Any,
 ) -> Any:  # fmt: skip
     """n_rows rows of x from `row` times n_panels panels from `panel`, to out from (out_row, out_column).
 
     x [R, K] and out [.., ..] with inner stride 1, panels [P, K, PANEL], each float32 or uint16 (bfloat16
-    bits); bias float32, indexed by out's column, or empty. Chains run over k in [start, stop). n_rows and
-    n_panels are literals. Rows past R are taken as row R - 1 and written there again, with the same bits.
-    Whole panels are written. Nothing is checked.
+    bits); bias float32, indexed by out's column, or empty. k in [start, stop) is cut into `leaves` leaves, a
+    power of two of at most LEAVES that divides its length. n_rows and n_panels are literals. Rows past R are
+    taken as row R - 1 and written there again, with the same bits. Whole panels are written. Nothing is
+    checked.
     """
     if not (isinstance(n_rows, types.IntegerLiteral) and isinstance(n_panels, types.IntegerLiteral)):
         raise TypingError("tile: n_rows and n_panels must be literals")
     if any(array.dtype not in (types.float32, types.uint16) for array in (x, panels, out)):
         raise TypingError(f"tile: expected float32 or uint16 (bfloat16 bits), got {x}, {panels}, {out}")
     rows, count, size = n_rows.literal_value, n_panels.literal_value, types.intp
-    signature = types.void(x, size, n_rows, panels, size, n_panels, size, size, bias, out, size, size)
+    signature = types.void(x, size, n_rows, panels, size, n_panels, size, size, size, bias, out, size, size)
     bf16_x, bf16_w, bf16_out = (array.dtype == types.uint16 for array in (x, panels, out))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         b, width = builder, _vector_width(context)
         x_array, w_array, bias_array, out_array = (
-            context.make_array(signature.args[i])(context, b, args[i]) for i in (0, 3, 8, 9)
+            context.make_array(signature.args[i])(context, b, args[i]) for i in (0, 3, 9, 10)
         )
-        row, panel, start, stop, out_row, out_column = (args[i] for i in (1, 4, 6, 7, 10, 11))
-        size, depth = row.type, b.sub(stop, start)
+        row, panel, start, stop, leaves, out_row, out_column = (args[i] for i in (1, 4, 6, 7, 8, 11, 12))
+        size, depth = row.type, b.udiv(b.sub(stop, start), leaves)
 
         def at(array: Any, index: Any, offset: Any) -> Any:
             stride = cgutils.unpack_tuple(b, array.strides)[0]
@@ -154,7 +191,7 @@ def tile(
             columns = [size(p * PANEL + c) for p, c in part]
             pointers = [b.gep(w_panels[p], [size(c)]) for p, c in part]
             for i in range(0, rows, most_rows):
-                chains = emit.chains(x_rows[i : i + most_rows], pointers, depth)
+                chains = emit.tree(x_rows[i : i + most_rows], pointers, depth, leaves)
                 terms = [emit.bias(b.gep(bias_array.data, [b.add(out_column, c)]), biased) for c in columns]
                 for out_line, line_chains in zip(out_rows[i : i + most_rows], chains, strict=True):
                     for chain, term, column in zip(line_chains, terms, columns, strict=True):

@@ -36,14 +36,16 @@ def _load(ptrs, there, unit, n_units, PARTS: tl.constexpr):
 
 
 @triton.jit
-def hash_rows(
-    ptrs, there, n_units, code_and_width,
+def add_words(
+    ptrs, there, n_units, salt, first,
     PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
-    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word, AHEAD loads at once."""
-    salt = mix64(code_and_width.to(tl.uint64))
+    """What `n_units` at `ptrs` [ROWS, 1] add to fingerprints, PARTS units a word; `first` words precede.
+
+    AHEAD blocks of WORDS are loaded at once.
+    """
     word = tl.arange(0, WORDS)[None, :]
-    step = (word + 1).to(tl.uint64) * GOLDEN
+    step = (word + (first + 1)).to(tl.uint64) * GOLDEN
     total = tl.zeros((ROWS, WORDS), tl.uint64)
     UNITS: tl.constexpr = WORDS * PARTS
     for start in range(0, n_units, AHEAD * UNITS):
@@ -57,7 +59,17 @@ def hash_rows(
                 mask = there & (unit + i * UNITS < n_units)
                 total += tl.where(mask, mix64((loaded[i] ^ salt) + step), 0)
             step += (WORDS * GOLDEN) & ALL
-    hashed = tl.sum(total, axis=1)
+    return tl.sum(total, axis=1)
+
+
+@triton.jit
+def hash_rows(
+    ptrs, there, n_units, code_and_width,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word, AHEAD loads at once."""
+    salt = mix64(code_and_width.to(tl.uint64))
+    hashed = add_words(ptrs, there, n_units, salt, 0, PARTS, ROWS, WORDS, AHEAD)
     # 0 is no row's
     return tl.where(hashed == 0, 1, hashed)
 

@@ -22,7 +22,7 @@ AHEAD = 4
 
 
 @triton.jit
-def _pick(
+def pick(
     slot, v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19,
 ):  # fmt: skip
     values = (v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19)
@@ -62,10 +62,11 @@ def _fingerprint_of(
     tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), hashed)
 
 
-_MANY = [f"{kind}{slot}" for kind in "asw" for slot in range(SLOTS)]
+MANY = [f"{kind}{slot}" for kind in "asw" for slot in range(SLOTS)]
+"""Names of the addresses, strides and widths of a kernel that reads SLOTS arrays."""
 
 
-@triton.jit(do_not_specialize=_MANY)
+@triton.jit(do_not_specialize=MANY)
 def _fingerprints_kernel(
     out_ptr, out_stride,
     a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19,
@@ -74,13 +75,13 @@ def _fingerprints_kernel(
     UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     row, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    address = _pick(
+    address = pick(
         slot, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19
     )
-    stride = _pick(
+    stride = pick(
         slot, s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19
     )
-    code_and_width = _pick(
+    code_and_width = pick(
         slot, w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19
     )
     _fingerprint_of(row, address, stride, code_and_width, out_ptr, out_stride, UNIT, ALIGNED, WORDS, AHEAD)

@@ -47,7 +47,16 @@ def test_a_config_survives_its_own_json():
             {"engine": {"max_num_batched_tokens": 8}}, "8 is under one split of 16", "raise", id="budget"
         ),
         pytest.param(
-            {"engine": {"tensor_parallel_size": 2}}, "runs on one rank, got 2", "set it to 1", id="tp"
+            {"engine": {"tensor_parallel_size": 9}},
+            "expected at most 8, got 9",
+            "README",
+            id="too many ranks",
+        ),
+        pytest.param(
+            {"engine": {"reduction": "tp_invariant", "deterministic": False}},
+            "tp_invariant needs deterministic: true, got false",
+            "leave out engine.reduction",
+            id="an invariant sum of another's kernels",
         ),
         pytest.param({"model": None}, "model: missing", "builtin:", id="no model"),
         pytest.param({"requests": []}, "requests: none given", "add a list", id="no requests"),

@@ -13,6 +13,7 @@ from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.report import exit_code, to_json, to_text
 from tests.replayer.fakes import fake_trace, part
+from tests.replayer.parallel import parallel_trace
 
 STEPS = [[part("r0", 0, 4), part("r1", 0, 3)], [part("r0", 4, 5), part("r1", 3, 4)]]
 KERNELS = {1: ("kernel",) * 5 + ("split_k",) + ("kernel",) * 3}
@@ -215,3 +216,32 @@ def test_a_hunt_says_how_many_replays_diverged_and_where():
 def test_a_long_value_is_cut():
     found = replace(diverged(), manifest_diff=(ManifestDifference("key", "x" * 100, 1),))
     assert f'key: recorded "{"x" * 56}..., replayed 1' in to_text(found, seconds=0.5)
+
+
+def test_other_numbers_of_ranks_in_text_and_json():
+    replayed = parallel_trace(2)
+    replayed.change("r0", 4, "0.attn", rank=1)
+    replayed.change("r0", 5, "0.output", rank=1)
+    found = compare(parallel_trace(1), replayed)
+    lines = to_text(found, seconds=0.5).splitlines()
+    assert (
+        lines[0] == "diverged: first at step 1, request r0, position 4, layer 0, op attn, the sum over ranks"
+    )
+    assert lines[3:5] == [
+        "  ranks      replayed: ranks disagree first at step 2, request r0, position 5, layer 0, op output: "
+        "rank 1 has not what rank 0 has",
+        "  ranks      o_partial: summands of other ranks, not comparable (13 cells)",
+    ]
+    data = json.loads(json.dumps(to_json(found, trace="a", replayed="b", seconds=0.5)))
+    assert data["first"]["rank"] is None
+    assert data["ranks"] == {
+        "recorded": None,
+        "replayed": {"step": 2, "request": "r0", "position": 5, "layer": 0, "op": "output", "rank": 1},
+        "incomparable": ["o_partial"],
+    }
+
+
+def test_of_one_rank_nothing_is_said_of_ranks():
+    found = compare(parallel_trace(1), parallel_trace(1))
+    assert "rank" not in to_text(found, seconds=0.5)
+    assert "ranks" not in to_json(found, trace="a", replayed="b", seconds=0.5)

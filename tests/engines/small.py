@@ -39,8 +39,9 @@ def started(
 
 @dataclass
 class Told:
-    """Everything a probe is told; outputs are copied, because engines reuse their memory."""
+    """Everything a probe of rank `rank` is told; outputs are copied, because engines reuse their memory."""
 
+    rank: int = 0
     steps: list[Step] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)
     ops: list[list[tuple[str, np.ndarray, str]]] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Told:
         self.ops.append([])
 
     def op(self, name, output, rank, kernel):
-        assert rank == 0
+        assert rank == self.rank
         self.ops[-1].append((name, np.array(output), kernel))
 
     def sampled(self, samples, events):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detrec.kernels.cpu.matmul import addmm, bmm, matmul
+from detrec.kernels.cpu.matmul_leaves import matmul_leaves
 from detrec.kernels.cpu.packed import PANEL, PackedWeight, pack_weight
 from detrec.kernels.cpu.split_k import split_k_matmul
 from tests.bits import assert_same_bits
@@ -130,11 +131,12 @@ def test_thread_count_does_not_move_a_bit(monkeypatch, rows):
 
 
 def digest() -> str:
-    """A hash of the bits of two small products: the second is shared among threads."""
+    """A hash of the bits of two small products, whole and as leaves: the second is shared among threads."""
     total = hashlib.sha256()
-    for rows, columns, depth in ((5, 70, 37), (64, 96, 64)):
+    for rows, columns, depth, leaves in ((5, 70, 148, 4), (64, 96, 64, 8)):
         x, weight, bias = rough(rows, columns, depth)
         total.update(product(x, weight, bias).tobytes())
+        total.update(matmul_leaves(x, weight, fresh(rows, columns), leaves=leaves).tobytes())
     return total.hexdigest()
 
 

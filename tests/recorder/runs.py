@@ -1,6 +1,7 @@
 """A made-up run that has everything a trace can hold, as the arguments of `TraceWriter.step`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from detrec.config import SamplingParams
-from detrec.engines.base import Event, EventKind, Kind, Request, Sample, Slice, Step
+from detrec.engines.base import Event, EventKind, Kind, OpKind, Request, Sample, Slice, Step
+from detrec.recorder import schema
+from detrec.recorder.rank_writer import RankWriter
+from detrec.recorder.steps import StepWriter
 from detrec.recorder.writer import TraceWriter
 
 OPS = ("embedding", "0.attn", "0.output", "logits", "sampled")
+KINDS = (OpKind.REPLICATED, OpKind.CUT, OpKind.PARTIAL, OpKind.REPLICATED, OpKind.REPLICATED)
 REQUESTS = (
     Request("a", (5, 6, 7), SamplingParams(seed=42, temperature=0.1, stop=("é\n", '"')), arrival=0),
     Request(
@@ -24,7 +29,7 @@ MANIFEST = {"config": {"model": "builtin:tiny", "digest": "0" * 32}, "list": [1,
 
 @dataclass(frozen=True)
 class Played:
-    """The arguments of one `TraceWriter.step`."""
+    """The arguments of one `TraceWriter.step`, `fingerprints` one array a rank."""
 
     step: Step
     tokens: list[int]
@@ -81,28 +86,46 @@ class Run:
         tokens = rng.integers(50000, size=step.rows).tolist()
         return Played(step, tokens, prints, kernels, drawn, finished, index / 8, step.rows + 1, index % 3)
 
-    def write(self, writer: TraceWriter) -> None:
-        """Play all steps into `writer`."""
+    def write(self, writer: StepWriter, rank: int = 0) -> None:
+        """Play all steps of `rank` into `writer`."""
         for played in self.played:
-            write_step(writer, played)
+            write_step(writer, played, rank)
 
     def record(self, path: str | Path, **options: Any) -> None:
         """Make a complete trace of it."""
-        with open_writer(path, ranks=self.ranks, **options) as writer:
-            self.write(writer)
+        with open_writer(path, ranks=self.ranks, **options) as writer, ExitStack() as stack:
+            others = [
+                stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in range(1, self.ranks)
+            ]
+            for played in self.played:
+                for other in others:
+                    write_step(other, played, other.rank)
+                write_step(writer, played)
 
 
 def open_writer(path: str | Path, **options: Any) -> TraceWriter:
     """A writer for the steps of a Run."""
-    return TraceWriter(path, manifest=MANIFEST, requests=REQUESTS, ops=OPS, **options)
+    return TraceWriter(path, manifest=MANIFEST, requests=REQUESTS, ops=OPS, kinds=KINDS, **options)
 
 
-def write_step(writer: TraceWriter, played: Played) -> None:
+def write_step(
+    writer: StepWriter, played: Played, rank: int = 0, *, sketches: np.ndarray | None = None
+) -> None:
     """Play one step into `writer`."""
+    prints = played.fingerprints[rank]
     writer.step(
-        *(played.step, played.tokens, played.fingerprints, played.kernels, played.samples, played.finished),
+        *(played.step, played.tokens, prints, played.kernels, played.samples, played.finished),
         *(played.seconds, played.padded_rows, played.graph_bucket),
+        sketches=sketches,
     )
+
+
+def shrink(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Chunks of eight rows for growing arrays, of sixteen for fingerprints; `put` sets an attribute."""
+    groups = {group: (8, columns) for group, (_, columns) in schema._GROUPS.items()}
+    put(schema, "_GROUPS", groups)
+    put(schema, "_MAX_CHUNK_ROWS", 16)
+    put(schema, "_MIN_CHUNK_ROWS", 16)
 
 
 def files_of(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
+from detrec.kernels.cpu.sketch import PARTS
+from detrec.kernels.share import Share, Span, summed
 from detrec.recorder.probe import TraceProbe
 from tests.bits import assert_same_bits
 
@@ -18,11 +20,23 @@ TOKENS = [1, 2, 3]
 class Steps:
     """Stands for a TraceWriter: keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, sketch_parts: int = 0) -> None:
+        self.sketch_parts = sketch_parts
         self.given: list[tuple[Any, ...]] = []
+        self.sketches: list[np.ndarray | None] = []
 
-    def step(self, step: Step, tokens: Any, fingerprints: Any, kernels: Any, *rest: Any) -> None:
-        self.given.append((step, tokens, [np.array(prints) for prints in fingerprints], kernels, *rest))
+    def step(
+        self,
+        step: Step,
+        tokens: Any,
+        fingerprints: Any,
+        kernels: Any,
+        *rest: Any,
+        sketches: np.ndarray | None = None,
+        **padding: int,
+    ) -> None:
+        self.given.append((step, tokens, np.array(fingerprints), kernels, *rest))
+        self.sketches.append(sketches)
 
 
 class Sums:
@@ -36,9 +50,9 @@ class Sums:
         out[:] = x.astype(np.uint64).sum(axis=1)
 
 
-def probe_of(ranks: int = 1) -> tuple[TraceProbe, Steps, Sums]:
+def probe_of() -> tuple[TraceProbe, Steps, Sums]:
     writer, sums = Steps(), Sums()
-    return TraceProbe(writer, OPS, ranks=ranks, fingerprint=sums), writer, sums  # type: ignore[arg-type]
+    return TraceProbe(writer, OPS, fingerprint=sums), writer, sums
 
 
 def rows(*values: int) -> np.ndarray:
@@ -52,7 +66,7 @@ def test_a_step_is_handed_over_whole() -> None:
     probe.op("embedding", rows(1, 2, 3), 0, "e")
     probe.op("logits", rows(4, 5), 0, "l")
     probe.sampled((sample,), (event,))
-    ((step, tokens, (prints,), kernels, samples, finished, seconds),) = writer.given
+    ((step, tokens, prints, kernels, samples, finished, seconds),) = writer.given
     assert (step, tokens, kernels) == (STEP, TOKENS, ("e", "", "", "l", "", ""))
     assert (samples, finished) == ((sample,), (event,))
     assert 0 < seconds < 10
@@ -69,10 +83,10 @@ def test_a_step_keeps_nothing_of_the_step_before() -> None:
         if width == 3:
             probe.op("embedding", rows(1, 2, 3), 0, "e")
         probe.sampled((), ())
-    assert [given[2][0].shape for given in writer.given] == [(3, 6), (1, 6), (5, 6)]
+    assert [given[2].shape for given in writer.given] == [(3, 6), (1, 6), (5, 6)]
     assert [given[3][0] for given in writer.given] == ["e", "", ""]
-    assert not writer.given[1][2][0].any()
-    assert not writer.given[2][2][0].any()
+    assert not writer.given[1][2].any()
+    assert not writer.given[2][2].any()
 
 
 def test_the_same_array_reported_again_is_fingerprinted_once() -> None:
@@ -84,25 +98,24 @@ def test_the_same_array_reported_again_is_fingerprinted_once() -> None:
     probe.op("logits", scores, 0, "l")
     probe.op("logits_penalised", scores, 0, "p")
     probe.sampled((), ())
-    prints = writer.given[0][2][0]
+    prints = writer.given[0][2]
     assert sums.calls == 2
     assert prints[:, 1].tolist() == prints[:, 2].tolist() == [1, 2, 3]
     assert prints[:, 3].tolist() == prints[:, 4].tolist() == [0, 4, 5]
     assert writer.given[0][3][1:5] == ("m", "one rank", "l", "p")
 
 
-def test_an_array_is_not_taken_for_one_of_another_step_or_rank() -> None:
-    probe, writer, sums = probe_of(ranks=2)
+def test_an_array_is_not_taken_for_one_of_another_step() -> None:
+    probe, writer, sums = probe_of()
     same = rows(1, 2, 3)
     for factor in (1, 2):
         probe.step(STEP, TOKENS)
         # the engine reuses its memory, and here even the object
         same[:] = rows(1, 2, 3) * factor
         probe.op("0.o_partial", same, 0, "m")
-        probe.op("0.o_partial", same, 1, "m")
         probe.sampled((), ())
-    assert sums.calls == 4
-    assert [given[2][1][:, 1].tolist() for given in writer.given] == [[1, 2, 3], [2, 4, 6]]
+    assert sums.calls == 2
+    assert [given[2][:, 1].tolist() for given in writer.given] == [[1, 2, 3], [2, 4, 6]]
 
 
 def test_structures_are_fingerprinted_as_words() -> None:
@@ -114,7 +127,7 @@ def test_structures_are_fingerprinted_as_words() -> None:
     probe.step(STEP, TOKENS)
     probe.op("sampled", drawn, 0, "s")
     probe.sampled((), ())
-    assert writer.given[0][2][0][:, 5].tolist() == [0, 11, 22]
+    assert writer.given[0][2][:, 5].tolist() == [0, 11, 22]
 
 
 def test_an_output_with_other_rows_is_refused() -> None:
@@ -132,11 +145,54 @@ def test_the_kernel_is_the_fingerprint_unless_another_is_given() -> None:
     from detrec.kernels.cpu.fingerprint import fingerprint
 
     writer = Steps()
-    probe = TraceProbe(writer, OPS)  # type: ignore[arg-type]
+    probe = TraceProbe(writer, OPS)
     x = np.random.default_rng(3).standard_normal((3, 5)).astype(np.float32)
     probe.step(STEP, TOKENS)
     probe.op("embedding", x, 0, "e")
     probe.sampled((), ())
     expected = np.zeros(3, np.uint64)
     fingerprint(x, expected)
-    assert_same_bits(writer.given[0][2][0][:, 0].copy(), expected)
+    assert_same_bits(writer.given[0][2][:, 0].copy(), expected)
+
+
+def test_ranks_that_share_a_row_record_it_in_sum() -> None:
+    shares = Share(8, (Span(0, 0, 4),)), Share(8, (Span(0, 4, 4),))
+    x = np.random.default_rng(3).standard_normal((3, 8)).astype(np.float32)
+    given = []
+    for part, share in ((x, None), (x[:, :4], shares[0]), (x[:, 4:], shares[1])):
+        writer = Steps()
+        probe = TraceProbe(writer, OPS, shares={"0.o_proj": share} if share else {})
+        probe.step(STEP, TOKENS)
+        # the same array, whole: it is another fingerprint
+        probe.op("0.o_partial", part, 0, "m")
+        probe.op("0.o_proj", part, 0, "r")
+        probe.sampled((), ())
+        given.append(writer.given[0][2])
+    whole, left, right = given
+    assert_same_bits(summed(np.stack([left[:, 2], right[:, 2]], axis=1)), whole[:, 2].copy())
+    assert (left[:, 1] != left[:, 2]).all()
+
+
+def test_floats_are_sketched_where_they_were_computed() -> None:
+    writer = Steps(PARTS)
+    probe = TraceProbe(writer, OPS)
+    probe.step(STEP, TOKENS)
+    probe.op("embedding", rows(3, 4, 5), 0, "e")
+    probe.op("logits", rows(6, 7), 0, "l")
+    probe.op("sampled", np.zeros((2, 1), np.int64), 0, "s")
+    probe.sampled((), ())
+    (sketches,) = writer.sketches
+    assert sketches is not None
+    assert sketches.shape == (3, len(OPS), PARTS)
+    assert_same_bits(sketches[:, 0, 0], np.array([3, 4, 5], np.float32))
+    assert_same_bits(sketches[1:, 3, 0], np.array([6, 7], np.float32))
+    # what does not sample, was not computed or is no float has none
+    assert np.isnan(sketches[0, 3]).all()
+    assert np.isnan(sketches[:, [1, 2, 4, 5]]).all()
+
+
+def test_nothing_is_sketched_where_nobody_keeps_it() -> None:
+    probe, writer, _ = probe_of()
+    probe.step(STEP, TOKENS)
+    probe.sampled((), ())
+    assert writer.sketches == [None]

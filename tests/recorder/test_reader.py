@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from detrec.config import SamplingParams
 from detrec.engines.base import Kind, Request, Sample, Slice, Step
 from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete, TraceVersion
 from detrec.recorder import digests
 from detrec.recorder.reader import TraceReader
+from detrec.recorder.verify import examine
 from detrec.recorder.writer import TraceWriter
 from tests.bits import assert_same_bits
-from tests.recorder.runs import MANIFEST, OPS, REQUESTS, Run, open_writer
+from tests.recorder.runs import MANIFEST, OPS, REQUESTS, Run, open_writer, write_step
 
 URL = "memory://traces/run.zarr"
 
@@ -49,7 +51,7 @@ def assert_holds(reader: TraceReader, run: Run, steps: int) -> None:
     for rank in range(run.ranks if played else 0):
         whole = np.concatenate([one.fingerprints[rank] for one in played])
         assert_same_bits(reader.fingerprints(0, reader.n_rows, rank), whole)
-        for start, stop in ((0, 0), (3, 4), (15, 17), (16, 32), (min(5, reader.n_rows), reader.n_rows)):
+        for start, stop in ((0, 0), (3, 4), (15, 17), (16, 32), (reader.n_rows // 2, reader.n_rows)):
             if stop > reader.n_rows:
                 continue
             assert_same_bits(reader.fingerprints(start, stop, rank), whole[start:stop])
@@ -128,7 +130,7 @@ def test_zarr_reads_the_same_arrays(tmp_path: Path, small_chunks: None) -> None:
 
 
 def test_of_a_position_sampled_twice_the_latest_token_counts(tmp_path: Path) -> None:
-    prints, kernels = [np.ones((1, len(OPS)), np.uint64)], ("k",) * len(OPS)
+    prints, kernels = np.ones((1, len(OPS)), np.uint64), ("k",) * len(OPS)
     with open_writer(tmp_path / "run.zarr") as writer:
         for index, (position, taken) in enumerate([(3, 30), (2, 20), (3, 31)]):
             step = Step(index, (Slice("a", position, position + 1, Kind.DECODE, True),))
@@ -221,7 +223,7 @@ def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
         for index in range(20):
             part = Slice("a", index * rows, (index + 1) * rows, Kind.PREFILL, False)
             tokens = np.arange(rows) % 49152
-            writer.step(Step(index, (part,)), tokens, [prints], ("k",), (), (), 0.0)
+            writer.step(Step(index, (part,)), tokens, prints, ("k",), (), (), 0.0)
     took = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -230,3 +232,38 @@ def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
         took.append(time.perf_counter() - begin)
         assert [len(column) for column in columns] == [1_000_000] * 4
     assert min(took) < 1.0
+
+
+def test_sketches_come_back_as_they_were_given(tmp_path: Path, small_chunks: None) -> None:
+    run = Run(length=12)
+    path = tmp_path / "run.zarr"
+    given = []
+    with open_writer(path, sketch_parts=4) as writer:
+        for index, played in enumerate(run.played):
+            shape = (len(played.tokens), len(OPS), 4)
+            given.append(np.random.default_rng(index).standard_normal(shape).astype(np.float32))
+            write_step(writer, played, sketches=given[-1])
+    reader = TraceReader(path)
+    assert reader.has_sketches
+    assert_same_bits(reader.sketches(0, reader.n_rows), np.concatenate(given))
+    assert_same_bits(reader.sketches(5, 23), np.concatenate(given)[5:23])
+    assert examine(path).problems == ()
+    assert zarr.open_group(path, mode="r")["sketches/0"].shape == (reader.n_rows, 4 * len(OPS))
+
+
+def test_a_trace_has_no_sketches_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    Run(length=3).record(path)
+    reader = TraceReader(path)
+    assert not reader.has_sketches
+    assert not (path / "sketches").exists()
+    with pytest.raises(ValueError, match="no sketches"):
+        reader.sketches(0, 1)
+
+
+def test_sketches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    played = Run(length=1).played[0]
+    with open_writer(tmp_path / "run.zarr", sketch_parts=4) as writer:
+        for wrong in (None, np.zeros((1, 1, 4), np.float32)):
+            with pytest.raises(ValueError, match="expected sketches of shape"):
+                write_step(writer, played, sketches=wrong)

@@ -197,13 +197,13 @@ def test_a_folder_that_is_not_there_is_an_error_not_a_guess(tmp_path: Path) -> N
 def test_steps_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "run.zarr")
     step = Step(0, (Slice("a", 0, 2, Kind.PREFILL, True),))
-    prints, kernels = [np.ones((2, len(OPS)), np.uint64)], ("k",) * len(OPS)
+    prints, kernels = np.ones((2, len(OPS)), np.uint64), ("k",) * len(OPS)
     stranger = Sample("x", 1, 0, 0, 0.0, 0.0, 0, 0)
     finish = Event(EventKind.FINISHED, "a", 1)
     bad = [
         (step, [1], prints, kernels, (), ()),
-        (step, [1, 2], [prints[0][:1]], kernels, (), ()),
-        (step, [1, 2], prints * 2, kernels, (), ()),
+        (step, [1, 2], prints[:1], kernels, (), ()),
+        (step, [1, 2], prints[:, :1], kernels, (), ()),
         (step, [1, 2], prints, kernels[1:], (), ()),
         (step, [1, 2], prints, kernels, (stranger,), ()),
         (Step(1, step.slices), [1, 2], prints, kernels, (), ()),
@@ -230,11 +230,11 @@ def test_what_is_recorded_is_copied(tmp_path: Path) -> None:
     run = Run()
     with open_writer(tmp_path / "run.zarr", commit_seconds=1e9) as writer:
         for played in run.played:
-            shared = [array.copy() for array in played.fingerprints]
+            shared = played.fingerprints[0].copy()
             tokens = np.array(played.tokens)
             rest = (played.kernels, played.samples, played.finished, played.seconds)
             writer.step(played.step, tokens, shared, *rest, played.padded_rows, played.graph_bucket)
-            shared[0][:] = 0
+            shared[:] = 0
             tokens[:] = 0
     assert_holds(TraceReader(tmp_path / "run.zarr"), run, 25)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detrec.config import SamplingParams
-from detrec.engines.base import SAMPLE_OPS, Event, Kind, Request, Slice, Step
+from detrec.engines.base import SAMPLE_OPS, Event, Kind, OpKind, Request, Slice, Step
 from detrec.recorder.schema import EVENT_KINDS, KINDS
 
 OPS = ("embedding", "0.qkv", "0.attn", "0.output", "1.qkv", "1.attn", "1.output", "logits", "sampled")
@@ -28,11 +28,13 @@ class FakeTrace:
     path: str = "fake.zarr"
     fingerprint_chunk_rows: int = 4
     digests: bool = False
+    kinds: tuple[OpKind, ...] = ()
     kernels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     read: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ranks = len(self.cells)
+        self.kinds = self.kinds or (OpKind.REPLICATED,) * len(self.ops)
         self.n_rows = len(self.columns["rows/step"])
         self.n_steps = len(self.columns["steps/slice_start"])
         self.n_samples = len(self.drawn.step)

@@ -11,6 +11,7 @@ from detrec.replayer.cells import Pairs, compare_cells
 from detrec.replayer.columns import columns_of
 from detrec.replayer.compare import compare
 from detrec.replayer.gather import Gather
+from detrec.replayer.lanes import Lanes
 from tests.replayer.fakes import OPS, fake_trace, part
 
 LONG = [
@@ -117,7 +118,7 @@ def test_rows_are_gathered_in_any_order_from_a_cache_of_any_size(cache_bytes):
     trace = fake_trace(LONG, ranks=2)
     rng = np.random.default_rng(1)
     columns = np.array([3, 1, 2])
-    gather = Gather(trace, columns, 2, cache_bytes=cache_bytes)
+    gather = Gather(trace, columns, Lanes((0, 1), 2), cache_bytes=cache_bytes)
     for rows in (rng.integers(0, trace.n_rows, 40), np.arange(9, 30), np.zeros(0, np.int64)):
         for ops in (np.array([0, 2]), np.array([1, 2])):
             expected = np.moveaxis(trace.cells[:, rows][:, :, columns[ops]], 0, 2)

@@ -1,0 +1,58 @@
+"""What sketches tell, in words and as JSON."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from detrec.replayer.tolerance import Apart, Tolerance
+
+
+def to_json(tolerance: Tolerance) -> dict[str, Any]:
+    """The `tolerance` of `--json`: its fields, infinite units as null."""
+    data = asdict(tolerance)
+    for cell in (data["first"], data["worst"]):
+        if cell is not None and cell["units"] == float("inf"):
+            cell["units"] = None
+    return data
+
+
+def verdict(tolerance: Tolerance) -> str:
+    """The first line of a comparison by sketches."""
+    if tolerance.first is not None:
+        return f"diverged: first beyond tolerance at {_place(tolerance.first)}"
+    if tolerance.verdict == "unknown":
+        return "could not tell: no sketch is in both runs"
+    return f"close: {tolerance.compared:,} sketches are within tolerance"
+
+
+def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
+    """Labelled facts."""
+    if tolerance.first is not None:
+        first = tolerance.first
+        yield (
+            "sketch",
+            f"{tolerance.apart:,} of {tolerance.compared:,} beyond tolerance, first at {_place(first)}",
+        )
+        yield (
+            "",
+            f"{_units(first)} of {tolerance.dtype} rounding apart, {first.allowed:,.0f} at most expected",
+        )
+    elif tolerance.worst is not None:
+        worst = tolerance.worst
+        yield "sketch", f"{tolerance.compared:,} within tolerance; the nearest to it at {_place(worst)}"
+        yield (
+            "",
+            f"{_units(worst)} of {tolerance.dtype} rounding apart, {worst.allowed:,.0f} at most expected",
+        )
+    else:
+        yield "sketch", "none is in both runs"
+
+
+def _units(cell: Apart) -> str:
+    return f"{cell.units:,.1f} units"
+
+
+def _place(cell: Apart) -> str:
+    layer = "" if cell.layer is None else f"layer {cell.layer}, "
+    request = ascii(cell.request)[1:-1]
+    return f"step {cell.step}, request {request}, position {cell.position}, {layer}op {cell.op}"

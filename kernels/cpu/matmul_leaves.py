@@ -1,0 +1,34 @@
+"""Matmul on the CPU with K summed as leaves in a binary tree: the same bits for any number of ranks.
+
+Invariant: K of a whole layer is cut into LEAVES equal leaves, in rising order. A leaf is the FMA chain of
+`matmul` over its k, from 0.0, and leaves are added in float32 as ((l0+l1)+(l2+l3))+((l4+l5)+(l6+l7)). A
+rank of 1, 2, 4 or 8 owns equally many leaves, neighbours. Its partial sum is a subtree, so that partial sums
+added in the tree over ranks give the bits of one rank that owns all of K.
+"""
+
+import numpy as np
+
+from detrec.kernels.cpu.matmul import multiply
+from detrec.kernels.cpu.microkernel import LEAVES
+from detrec.kernels.cpu.packed import PackedWeight
+
+
+def kernel(leaves: int) -> str:
+    """Names the kernel and all of its configuration that could move a bit."""
+    return f"cpu.matmul_leaves fma-chain tree leaves={leaves}"
+
+
+def matmul_leaves(x: np.ndarray, weight: PackedWeight, out: np.ndarray, *, leaves: int) -> np.ndarray:
+    """out = x @ W^T of the k that one rank owns, `leaves` leaves added in their tree; gives `out` back.
+
+    x [R, K] and out [R, N], a row contiguous, rows at any stride; weight (N, K). x, weight and out are each
+    float32 or uint16 (bfloat16 bits). leaves is LEAVES over the number of ranks: 1, 2, 4 or 8; where it is
+    less than LEAVES, out is a partial sum and wants to be float32. ValueError where leaves do not divide K,
+    or shapes or dtypes do not fit.
+    """
+    depth = weight.shape[1]
+    if leaves not in (1, 2, 4, LEAVES):
+        raise ValueError(f"matmul_leaves: leaves is {leaves}, expected 1, 2, 4 or {LEAVES}")
+    if depth % leaves:
+        raise ValueError(f"matmul_leaves: K is {depth}, which {leaves} leaves do not divide")
+    return multiply(x, weight, None, out, 0, depth, leaves)

@@ -1,0 +1,290 @@
+"""Ranks write one trace with neither lock nor message, and what it claims is on disk, whoever dies when."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from detrec.errors import DetrecError, TraceCorrupt, TraceError
+from detrec.recorder.progress import Progress, progress_file, read_progress
+from detrec.recorder.rank_writer import RankWriter
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.store import LocalStore
+from detrec.recorder.verify import examine, verify
+from detrec.recorder.writer import TraceWriter
+from tests.recorder.runs import KINDS, Run, files_of, open_writer, write_step
+from tests.recorder.test_reader import assert_holds
+from tests.recorder.test_writer import content
+
+
+def start(path: Path, ranks: int = 2, **options: float) -> tuple[TraceWriter, RankWriter]:
+    """Rank 0 and rank 1 of a recording; every step is flushed and committed."""
+    writer = open_writer(path, ranks=ranks, commit_steps=1, **options)
+    return writer, RankWriter(path, 1, uuid=writer.uuid, flush_steps=1)
+
+
+def play(run: Run, writer: TraceWriter | RankWriter, start: int, stop: int) -> None:
+    rank = writer.rank if isinstance(writer, RankWriter) else 0
+    for played in run.played[start:stop]:
+        write_step(writer, played, rank)
+
+
+def test_a_step_is_committed_when_every_rank_has_it(tmp_path: Path, small_chunks: None) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    writer, other = start(path)
+    # whole chunks and parts of one, of either rank before the other
+    for ours, theirs in ((6, 4), (6, 14), (9, 14), (20, 14), (20, 15), (20, 20)):
+        play(run, other, other._progress.steps, theirs)
+        play(run, writer, writer._counts["steps"] + len(writer._pending), ours)
+        writer.commit()
+        reader = TraceReader(path)
+        assert reader.n_steps == min(ours, theirs)
+        assert_holds(reader, run, reader.n_steps)
+        assert verify(path).steps == reader.n_steps
+    play(run, other, 20, 25)
+    other.close()
+    # rank 1 is done, rank 0 is not
+    assert_holds(TraceReader(path), run, 20)
+    verify(path)
+    play(run, writer, 20, 25)
+    writer.close()
+    assert_holds(TraceReader(path), run, 25)
+    assert TraceReader(path).kinds == KINDS
+    verify(path)
+
+
+def test_the_final_bytes_are_those_of_the_run(tmp_path: Path, small_chunks: None) -> None:
+    run = Run(ranks=3)
+    run.record(tmp_path / "one.zarr", commit_steps=1)
+    writer = open_writer(tmp_path / "two.zarr", ranks=3)
+    others = [RankWriter(tmp_path / "two.zarr", rank, uuid=writer.uuid, flush_steps=rank) for rank in (1, 2)]
+    for ours in (others[1], others[0], writer):
+        play(run, ours, 0, 25)
+        ours.close()
+    assert content(tmp_path / "one.zarr") == content(tmp_path / "two.zarr")
+    assert not [key for key, _ in files_of(tmp_path / "two.zarr") if "rank" in key or "partial" in key]
+
+
+def test_a_flipped_bit_of_any_rank_is_found(tmp_path: Path, small_chunks: None) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    writer, other = start(path, rank_seconds=0.0)
+    play(run, other, 0, 25)
+    play(run, writer, 0, 20)
+
+    def flipped(chunk: int) -> None:
+        file = path / f"fingerprints/1/c/{chunk}/0"
+        data = file.read_bytes()
+        file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+        with pytest.raises(TraceCorrupt, match=f"fingerprints/1/c/{chunk}/0"):
+            verify(path)
+        file.write_bytes(data)
+
+    last = sum(played.step.rows for played in run.played) // 16
+    for chunk in range(last + 1):
+        flipped(chunk)
+    writer.fail("tired")
+    for chunk in range(last + 1):
+        flipped(chunk)
+    verify(path)
+
+
+def test_a_rank_that_does_not_close_is_named_and_the_trace_fails(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    writer, other = start(path, rank_seconds=0.0)
+
+    def leaving() -> None:
+        with writer:
+            play(run, other, 0, 7)
+            play(run, writer, 0, 9)
+
+    with pytest.raises(TraceError, match="rank 1, which has written 7 of 9 steps: did not close in 0 s"):
+        leaving()
+    reader = TraceReader(path)
+    assert (reader.status, reader.n_steps) == ("failed", 7)
+    assert_holds(reader, run, 7)
+    # it lives on for a moment, and then closes
+    play(run, other, 7, 12)
+    other.close()
+    assert_holds(TraceReader(path), run, 7)
+    verify(path)
+
+
+def test_a_rank_that_failed_says_why_and_nobody_waits(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    writer, other = start(path, rank_seconds=1000.0)
+
+    def failing() -> None:
+        with other:
+            play(run, other, 0, 4)
+            raise MemoryError("no more")
+
+    with pytest.raises(MemoryError):
+        failing()
+    play(run, writer, 0, 5)
+    with pytest.raises(TraceError, match="rank 1, which has written 4 of 5 steps: MemoryError: no more"):
+        writer.close()
+
+
+def test_ranks_that_ran_other_steps_do_not_make_a_trace(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    writer, other = start(path)
+    play(run, other, 0, 6)
+    play(run, writer, 0, 5)
+    other.close()
+    with pytest.raises(TraceError, match="rank 1 closed after 6 steps, rank 0 after 5"):
+        writer.close()
+
+
+@pytest.mark.parametrize("at", range(9, 60, 4))
+def test_ctrl_c_inside_a_flush_loses_no_step(
+    tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    path, run, calls = tmp_path / "run.zarr", Run(ranks=2), 0
+    writer = open_writer(path, ranks=2)
+    other = RankWriter(path, 1, uuid=writer.uuid, flush_steps=1)
+    for name in ("write", "patch"):
+        original = getattr(LocalStore, name)
+
+        def interrupted(self: LocalStore, *args: object, original=original) -> None:  # type: ignore[no-untyped-def]
+            nonlocal calls
+            calls += 1
+            original(self, *args)
+            if calls == at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(LocalStore, name, interrupted)
+    with pytest.raises(KeyboardInterrupt), other:
+        play(run, other, 0, 25)
+    calls = 1000
+    play(run, writer, 0, 25)
+    writer.fail("rank 1 was interrupted")
+    reader = TraceReader(path)
+    assert reader.n_steps == other._progress.steps > 0
+    assert_holds(reader, run, reader.n_steps)
+    verify(path)
+
+
+def test_another_trace_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    Run(ranks=2).record(path)
+    closed = TraceReader(path).uuid
+    with pytest.raises(TraceError, match=f"is trace {closed}, complete"):
+        RankWriter(path, 1, uuid=closed)
+    writer = open_writer(path, ranks=2, overwrite=True)
+    with pytest.raises(TraceError, match=f"rank 1 is of {closed}"):
+        RankWriter(path, 1, uuid=closed)
+    with pytest.raises(ValueError, match="rank 2 is not one of 1 to 1"):
+        RankWriter(path, 2, uuid=writer.uuid)
+
+
+def test_steps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    run = Run(ranks=2)
+    _, other = start(tmp_path / "run.zarr")
+    with pytest.raises(ValueError, match="rank 1, step 1: expected step 0"):
+        play(run, other, 1, 2)
+    first = run.played[0]
+    with pytest.raises(ValueError, match=r"expected step 0 and fingerprints of shape \(3, 5\), got \(2, 5\)"):
+        other.step(first.step, [], first.fingerprints[0][:2], (), (), (), 0.0)
+    other.close()
+    with pytest.raises(ValueError, match="is closed"):
+        play(run, other, 0, 1)
+
+
+def test_what_is_being_said_just_now_is_not_believed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    said = Progress(3, 40, (8, "ab"), "failed", "é", {"fingerprints/1/c/0/0": "cd"})
+    assert read_progress(store, 1) is None
+    store.write(progress_file(1), said.to_bytes())
+    assert read_progress(store, 1) == said
+    store.write(progress_file(1), said.to_bytes()[:-1])
+    assert read_progress(store, 1) is None
+
+
+def test_a_trace_of_one_rank_says_nothing_of_ranks(tmp_path: Path) -> None:
+    Run().record(tmp_path / "run.zarr")
+    attributes = json.loads((tmp_path / "run.zarr/zarr.json").read_bytes())["attributes"]
+    assert not {"cut", "partial", "flushed"} & set(attributes)
+    assert attributes["ranks"] == 1
+
+
+NURSERY = """
+import os, sys
+from detrec.recorder.rank_writer import RankWriter
+from tests.recorder.runs import Run, open_writer, shrink
+shrink()
+run = Run(length=100, ranks=2)
+for line in sys.stdin:
+    path, seconds = line.split()
+    writer = open_writer(path, ranks=2, commit_steps=3, rank_seconds=float(seconds))
+    ranks = []
+    for rank in (0, 1):
+        child = os.fork()
+        if not child:
+            try:
+                if rank == 0:
+                    with writer:
+                        run.write(writer)
+                else:
+                    with RankWriter(path, 1, uuid=writer.uuid, flush_steps=2) as other:
+                        run.write(other, rank=1)
+            finally:
+                os._exit(0)
+        ranks.append(child)
+    print(*ranks, flush=True)
+    for child in ranks:
+        os.waitpid(child, 0)
+    print("dead", flush=True)
+"""
+
+
+def wait_for(path: Path, steps: int, seconds: float = 2) -> None:
+    """Until so many steps are committed, if they ever are."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(DetrecError):
+            if TraceReader(path).n_steps >= steps:
+                return
+
+
+def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_chunks: None) -> None:
+    path, run, moments = tmp_path / "run.zarr", Run(length=100, ranks=2), random.Random(7)
+    ends = []
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as nursery:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        for trial in range(12):
+            shutil.rmtree(path, ignore_errors=True)
+            victim = trial % 3
+            # rank 0 need not wait for a rank that is dead
+            nursery.stdin.write(f"{path} {0.05 if victim == 1 else 60}\n")
+            nursery.stdin.flush()
+            ranks = [int(rank) for rank in nursery.stdout.readline().split()]
+            if victim < 2:
+                wait_for(path, moments.choice((0, 3, 20, 60)))
+                time.sleep(moments.uniform(0, 0.005))
+                # it may be done
+                with suppress(ProcessLookupError):
+                    os.kill(ranks[victim], signal.SIGKILL)
+            assert nursery.stdout.readline() == "dead\n"
+            reader = TraceReader(path)
+            assert_holds(reader, run, reader.n_steps)
+            assert examine(path).problems == ()
+            ends.append((victim, reader.status, reader.n_steps))
+    # nobody killed; rank 0 killed; rank 1 killed and rank 0 living to say so
+    assert {end[1:] for end in ends if end[0] == 2} == {("complete", 100)}
+    middle = {(victim, status) for victim, status, steps in ends if 0 < steps < 100}
+    assert {(0, "recording"), (1, "failed")} <= middle, ends
