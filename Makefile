@@ -2,7 +2,7 @@
 # make test   lint, types, tests: what CI runs
 # make check  lint and types alone
 # make faults every fault at several places of several workloads: found exactly, and its class right?
-# make gpu    the tests that need a GPU
+# make gpu    the tests that need a GPU, and whether an all-reduce is deterministic
 # make bench  the tables of benchmarks/RESULTS.md, for this machine
 # make model  fetch SmolLM2-135M-Instruct and run the tests that need it
 
@@ -40,12 +40,18 @@ faults: $(VENV)/.ready
 
 gpu: $(VENV)/.ready
 	$(BIN)/pytest -q -m gpu
+	$(BIN)/python -m benchmarks.determinism
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/bench_engine.py
 ifneq ($(wildcard /dev/nvidia0),)
 	for name in matmul attention rows sample overhead replay; do $(BIN)/python -m benchmarks.bench_$$name || exit; done
 	$(BIN)/python -m benchmarks.soak
+ifneq ($(wildcard /dev/nvidia1),)
+	$(BIN)/python -m benchmarks.bench_all_reduce
+	$(BIN)/python -m benchmarks.bench_ranks
+	$(BIN)/python -m benchmarks.soak --ranks 2 --times 100
+endif
 endif
 
 $(SMOLLM2): | $(VENV)/.ready

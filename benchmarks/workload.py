@@ -9,6 +9,7 @@ import numpy as np
 
 from detrec.config import EngineConfig, ServeConfig, serve_config
 from detrec.engines.builtin import gpu_runner
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.engines.builtin.loading import Placement
 from detrec.engines.builtin.model import Decoder
@@ -92,10 +93,12 @@ def keep_weights() -> None:
         num_blocks: int,
         place: Placement,
         progress: object = None,
+        cut: Cut | None = None,
     ) -> Decoder:
-        key = id(checkpoint), engine.dtype, engine.block_size, engine.max_model_len, num_blocks
+        size = engine.tensor_parallel_size
+        key = id(checkpoint), engine.dtype, engine.block_size, engine.max_model_len, num_blocks, size
         if key not in kept:
-            kept[key] = load(checkpoint, engine, num_blocks, place)
+            kept[key] = load(checkpoint, engine, num_blocks, place, cut=cut)
         return kept[key]
 
     gpu_runner.load_decoder = loaded

@@ -7,7 +7,7 @@ cannot be honoured is refused, and the nearest known key is named.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detrec.config_checks import check_together
 from detrec.config_requests import requests_of
 from detrec.config_settings import (
     DEFAULT_SEED,
+    FOREIGN,
     MAX_SEED,
     EngineConfig,
     RecordConfig,
@@ -27,6 +28,7 @@ from detrec.schema import build, known_keys, require
 
 __all__ = [
     "DEFAULT_SEED",
+    "FOREIGN",
     "MAX_SEED",
     "EngineConfig",
     "RecordConfig",
@@ -113,12 +115,21 @@ def serve_config(
         _honour_environment(engine, environ)
     config = ServeConfig(
         model=_model_path(data["model"], base, where),
-        engine=build(EngineConfig, engine, f"{where}: engine"),
+        engine=_engine(engine, f"{where}: engine"),
         requests=requests_of(data.get("requests", []), base, where),
         record=build(RecordConfig, data.get("record") or {}, f"{where}: record"),
     )
     check_together(config, where)
     return config
+
+
+def _engine(data: dict[str, Any], where: str) -> EngineConfig:
+    """The section; what a foreign engine is to make of its own arguments only that engine knows."""
+    name = data.get("name")
+    own = FOREIGN.get(name, data) if isinstance(name, str) else data
+    arguments = {key: value for key, value in data.items() if key not in own}
+    engine = build(EngineConfig, {key: value for key, value in data.items() if key in own}, where)
+    return replace(engine, arguments=arguments)
 
 
 def _model_path(model: Any, base: Path, where: str) -> str:

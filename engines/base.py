@@ -257,5 +257,5 @@ class Engine(Protocol):
 RankProbe = Callable[[Engine], AbstractContextManager[Probe]]
 """The Probe, for one run, of the engine of a rank above 0. Called in its process: it must be picklable."""
 
-SAMPLE_OPS = ("logits", "logits_penalised", "logprobs", "sampled")
+SAMPLE_OPS = ("logits", "logits_penalised", "logprobs", "sampled", "broadcast")
 """Ops outside layers that run only on the rows that sample; every other op runs on every row."""

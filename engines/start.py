@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request
 from detrec.engines.instrument import Instrument
-from detrec.errors import ConfigError
+from detrec.errors import ConfigError, EngineError
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
@@ -29,12 +29,14 @@ def start_engine(
     """
     from detrec.engines.builtin.engine import BuiltinEngine
     from detrec.engines.builtin.model import op_names
-    from detrec.engines.builtin.ranks import Ranks, Work
+    from detrec.engines.builtin.ranks import COMPILING_LIMIT_S, Ranks, Work
     from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
     from detrec.engines.builtin.weights import open_checkpoint
     from detrec.engines.faults import arm, check_ranks
     from detrec.kernels.cpu.compiling import compiled_before
 
+    if config.engine.name != "builtin":
+        raise EngineError(f"engine.name: {config.engine.name} does not run in this process")
     checkpoint = open_checkpoint(config.model)
     if requests is None:
         requests = resolve_requests(config, checkpoint)
@@ -50,7 +52,9 @@ def start_engine(
     ranks = Ranks.start(size) if size > 1 else None
     try:
         if ranks:
-            ranks.tell(Work(config, tuple(requests), forced, fault))
+            if not compiled_before():
+                ranks.meeting.timeout_s = COMPILING_LIMIT_S
+            ranks.tell(Work(config, tuple(requests), forced, fault, tuple(instruments)))
         engine = BuiltinEngine(
             config,
             checkpoint,

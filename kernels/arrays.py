@@ -48,7 +48,12 @@ def _device(framework: str, device: str) -> str:
 
 
 def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device: str = "cpu") -> Any:
-    """A tensor of `shape` with whatever was in memory; `device` is "cpu", "gpu" or "gpu:1"."""
+    """A tensor of `shape` with whatever was in memory; `device` is "cpu", "gpu" or "gpu:1".
+
+    The framework "numpy" has CPU memory alone, for a process that must not wait for another to be imported.
+    """
+    if framework == "numpy":
+        return np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
     module = framework_module(framework)
     if framework == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
@@ -100,10 +105,19 @@ def host_view(tensor: Any) -> np.ndarray:
 
     The view keeps the tensor alive.
     """
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if dtype(tensor) == "bfloat16":
         # DLPack has no numpy type for bfloat16, int16 passes
         return np.from_dlpack(tensor.view(_int16(tensor))).view(np.uint16)
     return np.from_dlpack(tensor)
+
+
+def device_view(tensor: Any) -> DeviceArray:
+    """The memory of a GPU's tensor as a DeviceArray, which keeps it alive: no copy, nobody waits."""
+    tensor = tensor.detach()
+    strides = tensor.stride() if callable(getattr(tensor, "stride", None)) else tensor.strides
+    return DeviceArray(data_ptr(tensor), dtype(tensor), tuple(tensor.shape), tuple(strides), tensor)
 
 
 def _int16(tensor: Any) -> Any:
@@ -130,6 +144,14 @@ def synchronize(framework: str, device: str = "cpu") -> None:
         module.cuda.synchronize(_device(framework, device))
     else:
         module.device.synchronize(device)
+
+
+def current_stream(framework: str, device: str) -> int:
+    """The handle of the CUDA stream that `framework` gives its work to on `device`."""
+    module = framework_module(framework)
+    if framework == "torch":
+        return int(module.cuda.current_stream(_device(framework, device)).cuda_stream)
+    return int(module.device.current_stream(device).stream_base.cuda_stream)
 
 
 def serve_triton(framework: str) -> None:

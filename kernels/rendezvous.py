@@ -25,7 +25,8 @@ _WORDS = 16
 _HALF = 1 << 14
 _REASON_BYTES = 1 << 12
 _HEAD_BYTES = 1 << 11
-_SPINS, _NAP, _CHECK_EVERY = 200, 1e-4, 0.02
+_SPINS, _CHECK_EVERY = 200, 0.02
+_LEAST_NAP, _MOST_NAP = 5e-5, 2e-3
 
 
 class Rendezvous:
@@ -41,6 +42,8 @@ class Rendezvous:
         self._reasons = body[: MAX_RANKS * _REASON_BYTES].reshape(MAX_RANKS, _REASON_BYTES)
         self._halves = body[MAX_RANKS * _REASON_BYTES :].reshape(MAX_RANKS, 2, _HALF)
         self._round = 0
+        self._closed = False
+        self._nap = _LEAST_NAP
 
     @staticmethod
     def create(world_size: int) -> str:
@@ -71,7 +74,11 @@ class Rendezvous:
             raise ValueError(f"rank {rank} has joined before")
         line[[_PID, _BORN]] = os.getpid(), _born(os.getpid())
         line[_STATE] = _HERE
-        self.barrier()
+        try:
+            self.barrier()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def exchange(self, data: bytes) -> list[bytes]:
@@ -85,7 +92,9 @@ class Rendezvous:
             self._lines[self.rank, length] = len(data)
             self._round += 1
             self._lines[self.rank, _ROUND] = self._round
-            self.wait(self._not_in_round)
+            if not self._all_in_round():
+                self._nap = _LEAST_NAP
+                self.wait(self._not_in_round)
             lengths = self._lines[:, length].tolist()
             for rank, whole in enumerate(lengths):
                 stop = min(max(whole - start, 0), _HALF)
@@ -165,20 +174,29 @@ class Rendezvous:
         """Leave. Whoever waits for this rank afterwards is told so."""
         if self._lines[self.rank, _STATE] == _HERE:
             self._lines[self.rank, _STATE] = _LEFT
-        shared_memory.let_go(self._name)
+        # once, and by one of them: what is made next may get this name
+        if self.rank == 0 and not self._closed:
+            self._closed = True
+            shared_memory.let_go(self._name)
 
     def _reason(self, rank: int) -> str:
         length = int(self._lines[rank, _REASON])
         return self._reasons[rank, :length].tobytes().decode(errors="ignore")
 
-    def _not_in_round(self) -> list[int]:
+    def _all_in_round(self) -> bool:
+        """Now or soon; gives way to whom it waits for, who may have no other core."""
         rounds = self._lines[:, _ROUND]
         for _ in range(_SPINS):
             if rounds.min() >= self._round:
-                return []
+                return True
             os.sched_yield()
-        time.sleep(_NAP)
-        return np.flatnonzero(rounds < self._round).tolist()
+        return False
+
+    def _not_in_round(self) -> list[int]:
+        time.sleep(self._nap)
+        # who waits long must not keep a core busy
+        self._nap = min(2 * self._nap, _MOST_NAP)
+        return np.flatnonzero(self._lines[:, _ROUND] < self._round).tolist()
 
 
 def _lines(memory: np.ndarray) -> np.ndarray:

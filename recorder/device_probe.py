@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
@@ -23,7 +24,7 @@ from detrec.kernels.gpu.fingerprint_many import fingerprints
 from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
 from detrec.kernels.share import Share
-from detrec.recorder.device_region import Layout, Outputs, Region
+from detrec.recorder.device_region import Lines, Outputs, Region
 from detrec.recorder.steps import StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
@@ -44,6 +45,7 @@ class _Arrived:
 
     step: Step
     tokens: np.ndarray
+    layout: Layout
     region: Region
     graph: int
     slot: _Slot
@@ -55,8 +57,9 @@ class _Arrived:
 class DeviceProbe:
     """A GraphProbe that records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `shares`: by op, what this rank holds of rows that are cut over ranks. `meanwhile` writes what has
-    arrived, `finish` all that is on its way.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `at_once`: the engine does not keep
+    its outputs as they are for a layer, so that each is fingerprinted when it is told. `meanwhile` writes
+    what has arrived, `finish` all that is on its way.
     """
 
     def __init__(
@@ -66,15 +69,17 @@ class DeviceProbe:
         device: Device,
         *,
         shares: Mapping[str, Share] | None = None,
+        at_once: bool = False,
     ) -> None:
-        self._writer, self._device = writer, device
-        self._layout = Layout(ops)
-        self._shares = self._table([ops[index] for index in self._layout.of_rows.tolist()], shares or {})
+        self._writer, self._device, self._at_once = writer, device, at_once
+        self._lines = Lines(ops)
+        self._shares = self._table([ops[index] for index in self._lines.of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
         self._graphs: dict[int, Region] = {}
         self._now: Region | None = None
         self._sent: _Slot | None = None
         self._graph = 0
+        self._running = False
         # outputs of the graph that is captured, with their places: of rows, and of rows that sample
         self._lasting: tuple[Outputs, Outputs] | None = None
         self._batch: list[DeviceArray] = []
@@ -88,29 +93,35 @@ class DeviceProbe:
         return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
     def _region(self, rows: int, samples: int) -> Region:
-        array = self._device.empty((self._layout.size(rows, samples),), "uint64")
-        return Region(self._layout, rows, samples, array, self._no_kernels(), cuda.Event())
+        array = self._device.empty((self._lines.size(rows, samples),), "uint64")
+        return Region(self._lines, rows, samples, array, self._no_kernels(), cuda.Event())
 
     def _no_kernels(self) -> list[str]:
-        return [""] * len(self._layout.places)
+        return [""] * len(self._lines.places)
 
     def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
         """A forward pass begins."""
         self._started = time.perf_counter()
         self._step, self._tokens = step, np.asarray(tokens)
         self._now, self._sent, self._batch, self._graph = None, None, [], 0
+        self._running, samples = True, len(step.sample_rows)
+        self._layout = Layout(step.rows, np.arange(step.rows), samples, np.arange(samples))
+
+    def place(self, layout: Layout) -> None:
+        """Outputs of the step have rows that are not its own: theirs are left out on the host."""
+        self._layout = layout
 
     def _open(self) -> Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
-            region, rows, samples = self._eager[0], self._step.rows, len(self._step.sample_rows)
-            if self._layout.size(rows, samples) > region.array.count:
+            region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
+            if self._lines.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
                 about = region.array, self._no_kernels(), region.copied
-                region = Region(self._layout, rows, samples, *about)
+                region = Region(self._lines, rows, samples, *about)
             self._now = self._eager[0] = region
             self._device.stream.wait_for(region.copied)
             region.clear(self._device)
@@ -142,7 +153,7 @@ class DeviceProbe:
 
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time, together with what follows it in its layer or its graph."""
-        at = self._layout.places[name]
+        at = self._lines.places[name]
         self._open().kernels[at.index] = kernel
         if self._lasting is not None:
             self._lasting[at.samples].append((at.place, output))
@@ -153,7 +164,7 @@ class DeviceProbe:
             self._first = (at.place, at.samples)
         self._batch.append(output)
         # outputs stay where they are for a layer, and no longer
-        if at.samples or "." not in name or name.endswith(".output"):
+        if self._at_once or at.samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
@@ -170,7 +181,8 @@ class DeviceProbe:
 
     def meanwhile(self) -> None:
         """The engine has given its step to the GPU: send for its fingerprints, write those that are here."""
-        self._sent = self._send()
+        if self._running and self._sent is None:
+            self._sent = self._send()
         while self._arrived and self._arrived[0].slot.event.done():
             self._write_oldest()
 
@@ -204,8 +216,9 @@ class DeviceProbe:
         """The step is over: it is written when its fingerprints are here."""
         sent = self._sent or self._send()
         seconds = time.perf_counter() - self._started
-        about = self._step, self._tokens, self._open(), self._graph, sent
+        about = self._step, self._tokens, self._layout, self._open(), self._graph, sent
         self._arrived.append(_Arrived(*about, samples, events, seconds))
+        self._running = False
 
     def finish(self) -> None:
         """Write every step that is on its way."""
@@ -225,7 +238,7 @@ class DeviceProbe:
         self._writer.step(
             step,
             arrived.tokens,
-            self._layout.prints(arrived.slot.memory, step, region.rows, region.samples),
+            self._lines.prints(arrived.slot.memory, step, arrived.layout, region.rows, region.samples),
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

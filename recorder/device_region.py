@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Step
+from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
@@ -26,7 +27,7 @@ class Place:
     samples: bool
 
 
-class Layout:
+class Lines:
     """The ops of a trace, in two kinds."""
 
     def __init__(self, ops: Sequence[str]) -> None:
@@ -42,14 +43,13 @@ class Layout:
         """How many fingerprints a step has."""
         return len(self.of_rows) * rows + len(self.of_samples) * samples
 
-    def prints(self, memory: np.ndarray, step: Step, rows: int, samples: int) -> np.ndarray:
+    def prints(self, memory: np.ndarray, step: Step, layout: Layout, rows: int, samples: int) -> np.ndarray:
         """uint64 [rows of the step, ops] out of a region's `memory`, which may have more rows than it."""
-        count, drawn = step.rows, np.array(step.sample_rows, np.intp)
         whole, end = self.size(rows, 0), self.size(rows, samples)
-        prints = np.zeros((count, len(self.places)), np.uint64)
-        prints[:, self.of_rows] = memory[:whole].reshape(-1, rows)[:, :count].T
-        of_samples = memory[whole:end].reshape(len(self.of_samples), samples)[:, : len(drawn)]
-        prints[np.ix_(drawn, self.of_samples)] = of_samples.T
+        prints = np.zeros((step.rows, len(self.places)), np.uint64)
+        prints[:, self.of_rows] = memory[:whole].reshape(-1, rows)[:, layout.rows].T
+        drawn = memory[whole:end].reshape(len(self.of_samples), samples)[:, layout.samples]
+        prints[np.ix_(np.array(step.sample_rows, np.intp), self.of_samples)] = drawn.T
         return prints
 
 
@@ -61,7 +61,7 @@ class Region:
     list outputs that last until a graph has run, with their entries on the device and where results go.
     """
 
-    layout: Layout
+    lines: Lines
     rows: int
     samples: int
     array: DeviceArray
@@ -72,12 +72,12 @@ class Region:
     @property
     def size(self) -> int:
         """How many fingerprints."""
-        return self.layout.size(self.rows, self.samples)
+        return self.lines.size(self.rows, self.samples)
 
     def part(self, samples: bool) -> DeviceArray:
         """uint64 [ops, rows] of one kind of ops."""
-        whole, rows = self.layout.size(self.rows, 0), self.samples if samples else self.rows
-        start, count = (whole, len(self.layout.of_samples)) if samples else (0, len(self.layout.of_rows))
+        whole, rows = self.lines.size(self.rows, 0), self.samples if samples else self.rows
+        start, count = (whole, len(self.lines.of_samples)) if samples else (0, len(self.lines.of_rows))
         return self.array[start : start + count * rows].reshape(count, rows)
 
     def clear(self, device: Device) -> None:

@@ -19,11 +19,10 @@ from detrec.recorder.columns import Columns
 from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
 from detrec.recorder.pending import Pending
 from detrec.recorder.progress import OtherRanks
-from detrec.recorder.requests import REQUEST_ARRAYS, requests_to_arrays
+from detrec.recorder.requests import fixed_files
 from detrec.recorder.schema import (
     COUNTS,
     FORMAT_VERSION,
-    GROUPS,
     group_metadata,
     growing_arrays,
     kinds_to_attributes,
@@ -96,10 +95,11 @@ class TraceWriter:
         self._new_steps = self._new_rows = 0
         self._max_new_rows = max(_NEW_BYTES // (8 * len(ops)), 1)
         self.status = "recording"
-        files = _fixed_files(requests)
+        files = fixed_files(requests)
         if sketch_parts:
             files["sketches/zarr.json"] = group_metadata({})
         self._fixed = {key: digest(data) for key, data in files.items()}
+        self._attached: dict[str, bytes] = {}
         own = [spec for spec in self._specs.values() if spec.rank == 0]
         self._columns = Columns(own, self._store)
         # other ranks may never come to a step, and what is in the arrays stays there
@@ -170,6 +170,10 @@ class TraceWriter:
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
+
+    def attach(self, name: str, data: bytes) -> None:
+        """Keep `data` with the trace, under `name`, from its end on; `name` is one word."""
+        self._attached[f"attached/{name}"] = data
 
     def commit(self) -> None:
         """Write what is pending and what every other rank has, and then that it is there."""
@@ -258,6 +262,9 @@ class TraceWriter:
             counts = self._pending.put(ready)
             self._counts, self._pending = counts, self._pending.after(ready, counts)
         self._columns.seal()
+        for key, data in self._attached.items():
+            self._store.write(key, data)
+            self._fixed[key] = digest(data)
         if status == "complete":
             self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))
@@ -280,20 +287,3 @@ class TraceWriter:
         if status != "complete" and (flushed := self._others.rows()):
             attributes["flushed"] = flushed
         return root_bytes(attributes)
-
-
-def _fixed_files(requests: Sequence[Request]) -> dict[str, bytes]:
-    """Files that do not change after the start: groups and requests."""
-    arrays, attributes = requests_to_arrays(requests)
-    files = {
-        f"{group}/zarr.json": group_metadata(attributes if group == "requests" else {}) for group in GROUPS
-    }
-    for path, values in arrays.items():
-        spec = REQUEST_ARRAYS[path]
-        files[f"{path}/zarr.json"] = spec.metadata(len(values))
-        for chunk in range(spec.chunks(len(values))):
-            part = values[chunk * spec.chunk : (chunk + 1) * spec.chunk]
-            whole = np.zeros(spec.chunk, spec.dtype)
-            whole[: len(part)] = part
-            files[spec.key(chunk)] = spec.encode(whole)
-    return files

@@ -3,6 +3,7 @@
 Nothing else is kept: in any other step an op costs one look at a flag.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from detrec.engines.base import SAMPLE_OPS, Step
 from detrec.engines.ops import Op, Ops
 from detrec.kernels.cpu.fingerprint import fingerprint
+from detrec.kernels.share import Share
 from detrec.replayer.arguments import ARGUMENTS
 
 
@@ -21,7 +23,7 @@ class Moment:
     `op` is the entry `field` of the run's Ops table, faults included; it can be called between two steps.
     `args` are its arguments after the name: copies of what they were before it ran, the KV cache too; weights
     and all else that rows share are the engine's own. `output` is a copy. `places`: (request, position) of
-    each of its rows.
+    each of its rows. `share`: what this rank holds of them, where they are cut over ranks.
     """
 
     step: Step
@@ -32,6 +34,7 @@ class Moment:
     args: tuple[Any, ...]
     output: np.ndarray
     places: tuple[tuple[str, int], ...]
+    share: Share | None = None
 
     def row(self, request: str, position: int) -> int | None:
         """Which row of the output stands at this place; None where none does."""
@@ -43,11 +46,12 @@ class Capture:
     """An Instrument that keeps the op `name` of step `step`, and those that ran before it and after `after`.
 
     `moments` is by name, in the order in which they ran; empty until the step has run. `after` None, or an op
-    that is not run, keeps nothing but `name`.
+    that is not run, keeps nothing but `name`. `shares` are the engine's, by op.
     """
 
     def __init__(self, name: str, step: int, after: str | None = None) -> None:
         self.moments: dict[str, Moment] = {}
+        self.shares: Mapping[str, Share] = {}
         self.armed = False
         self._name, self._step, self._after = name, step, after
         self._open = False
@@ -72,7 +76,8 @@ class Capture:
         assert self._now is not None, "an op outside of any step"
         kernel = op.kernel  # type: ignore[attr-defined]
         self.moments[name] = Moment(
-            self._now, name, field, op, kernel, args, np.array(output), places_of(self._now, name)
+            *(self._now, name, field, op, kernel, args, np.array(output), places_of(self._now, name)),
+            share=self.shares.get(name),
         )
 
 

@@ -20,10 +20,12 @@ RULES: tuple[Rule, ...] = (
     given.DTYPE,
     given.DEVICE,
     given.KERNELS,
+    given.RANKS,
     # a generator that is advanced by every call looks like a race when the op is repeated
     state.SEED,
     state.STALE,
-    # before all that takes an op's output for dependable
+    # before all that takes an op's output for dependable; a race among ranks is their collective's
+    computed.ARRIVAL,
     computed.RACE,
     state.FLIPPED,
     state.FLIPPED_AGAIN,
@@ -51,14 +53,25 @@ def classify(findings: Findings) -> Diagnosis:
     for rule in RULES:
         if rule(findings):
             return Diagnosis(rule.cause, rule.name, rule.says(findings), evidence)
-    if findings.reference is None:
+    # on another rank than rank 0 a replay would not run it again either
+    if findings.reference is None and not findings.first.rank:
         evidence += (_NEEDED,)
     return Diagnosis("unknown", "nothing fits", _open(findings), evidence)
+
+
+def _on_some_ranks(findings: Findings) -> bool:
+    """Ranks do the same on parts of the same: what befell some of them is theirs."""
+    ranks = findings.ranks
+    return ranks is not None and ranks.sizes[0] == ranks.sizes[1] and 0 < len(ranks.differ) < ranks.sizes[0]
 
 
 def _open(findings: Findings) -> str:
     """Why no rule holds, as far as that can be said."""
     graft, op = findings.graft, op_of(findings)
+    if findings.reference is None and _on_some_ranks(findings):
+        assert findings.ranks is not None
+        which, of = ", ".join(map(str, findings.ranks.differ)), findings.ranks.sizes[0]
+        return f"of {of} ranks only {which} had other bits in {op}: its memory, its weights or its processor"
     if findings.reference is None and findings.kernels is not None:
         return f"another kernel ran {op}, which must be run again to say whether that is why"
     if findings.reference is None:

@@ -14,10 +14,11 @@ from detrec.engines.start import Progress
 from detrec.errors import DetrecError
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.capture import Capture, Moment, Writes
+from detrec.replayer.collective import Again, is_collective, rank_findings
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import Divergence, split_name
 from detrec.replayer.experiments import company, graft, named, print_of
-from detrec.replayer.findings import Difference, Findings, Reference, Weight
+from detrec.replayer.findings import Batches, Difference, Findings, Graft, Reference, Repeats, Weight
 from detrec.replayer.keep import keep
 from detrec.replayer.rerun import Side, rerun
 from detrec.replayer.tensor_diff import difference
@@ -62,6 +63,7 @@ def inspect(recorded: TraceReader, replayed: TraceReader, comparison: Comparison
         manifest=comparison.manifest_diff,
         schedule=tuple(d for d in comparison.schedule_diff.shown if d.step <= first.step),
         draw=draw_findings(recorded, replayed, place) if field == "sample" else None,
+        ranks=rank_findings(recorded, replayed, place),
         weights=changed_on_disk(recorded.manifest, replayed.manifest),
         dtype=recorded.manifest.get("config", {}).get("engine", {}).get("dtype", "float32"),
     )
@@ -85,28 +87,31 @@ def find(
     `keep_tensors` is a folder for both sides' tensors of the op. A run that cannot be made again leaves its
     findings None, and `notify` is told why. ValueError where no cell differs.
     """
-    from detrec.replayer.replay import replayed_config
-
     found = inspect(recorded, replayed, comparison)
     place = place_of(recorded, replayed, comparison)
-    configs = replayed_config(recorded, ()), replayed_config(recorded, overrides)
-    if any(config.engine.device != "cpu" for config in configs):
-        notify("diagnosis: experiments run on a CPU only: this is what the traces show")
+    configs = _configs(found, recorded, overrides)
+    if obstacle := _obstacle(found, configs):
+        notify(f"diagnosis: {obstacle}: this is what the traces show")
         return found
+    ranks = max(config.engine.tensor_parallel_size for config in configs)
+    collective = is_collective(place.name, found.field, ranks)
     found = replace(found, weights=_located(found, configs[1].model, recorded))
     at = comparison.ops.index(place.name)
     after = comparison.ops[at - 1] if at else None
 
-    def attempt(what: str, config: ServeConfig, step: int, mode: str, fault: str) -> Side | None:
+    def attempt(
+        what: str, config: ServeConfig, step: int, mode: str, fault: str, together: Again | None = None
+    ) -> Side | None:
         capture, writes = Capture(place.name, step, after), Writes(split_name(place.name)[0])
         try:
-            return rerun(config, recorded, capture, writes, step, mode, fault, progress)
+            return rerun(config, recorded, capture, writes, step, mode, fault, progress, together)
         except DetrecError as error:
             notify(f"diagnosis: the {what} could not be run: {error}")
             return None
 
     ours = attempt("reference", configs[0], place.recorded_step, "schedule", "")
-    theirs = attempt("second replay", configs[1], place.replayed_step, mode, fault)
+    job = Again(place.name, place.request, place.position) if collective else None
+    theirs = attempt("second replay", configs[1], place.replayed_step, mode, fault, job)
     cell = found.first.recorded, found.first.replayed
     found = replace(found, replays=sum(side is not None for side in (ours, theirs)))
     if ours is not None:
@@ -119,15 +124,34 @@ def find(
         found, place, here, there = _narrowed(found, place, here, there)
     if keep_tensors is not None:
         keep(keep_tensors, recorded=here.get(place.name), replayed=there.get(place.name))
-    if place.name in there:
-        found = _with_suspect(found, there[place.name], place)
+    if place.name in there and theirs:
+        # an op that ranks do together cannot be run by one of them
+        alone = not is_collective(place.name, there[place.name].field, ranks)
+        seen = company(there[place.name], _row(there[place.name], place)) if alone else theirs.company
+        found = _with_suspect(found, there[place.name], seen)
     if ours and theirs and place.name in here and place.name in there:
         pair = _pair(here[place.name], there[place.name], place)
-        found = _with_both(found, pair, ours.shapes)
+        together = is_collective(place.name, pair.replayed.field, ranks)
+        found = _with_both(found, pair, ours.shapes, together=together)
         if found.graft is not None:
             cache = cache_findings(pair.recorded, pair.replayed, place, (recorded, replayed), theirs.writes)
             found = replace(found, cache=cache)
     return found
+
+
+def _configs(
+    found: Findings, recorded: TraceReader, overrides: Sequence[str]
+) -> tuple[ServeConfig, ServeConfig]:
+    """The recorded settings and the replay's.
+
+    Where one rank replayed what several recorded, and their number changes nothing, one rank runs both: then
+    its whole rows are what the ranks' shares add up to.
+    """
+    from detrec.replayer.replay import replayed_config
+
+    one = found.ranks is not None and found.ranks.invariant and found.ranks.sizes[1] == 1
+    ours = ("engine.tensor_parallel_size=1",) if one else ()
+    return replayed_config(recorded, ours), replayed_config(recorded, overrides)
 
 
 def _located(found: Findings, model: str, recorded: TraceReader) -> tuple[Weight, ...] | None:
@@ -137,14 +161,27 @@ def _located(found: Findings, model: str, recorded: TraceReader) -> tuple[Weight
     return (located(found.weights[0], open_checkpoint(model), recorded.manifest),)
 
 
-def _with_suspect(found: Findings, moment: Moment, place: Place) -> Findings:
+def _obstacle(found: Findings, configs: Sequence[ServeConfig]) -> str:
+    """Why nothing can be run again; empty where it can."""
+    if any(config.engine.device != "cpu" for config in configs):
+        return "experiments run on a CPU only"
+    first, most = found.first, max(config.engine.tensor_parallel_size for config in configs)
+    if len({config.engine.tensor_parallel_size for config in configs}) > 1 and (
+        first.rank is None or is_collective(first.op, found.field, most)
+    ):
+        return "experiments need two runs on as many ranks"
+    if first.rank:
+        return f"experiments look at rank 0, and this is on rank {first.rank}"
+    return ""
+
+
+def _with_suspect(found: Findings, moment: Moment, seen: tuple[Repeats, Batches] | None) -> Findings:
     """What the replay's own op shows by itself."""
-    row = _row(moment, place)
-    repeats, seen = company(moment, row)
-    return replace(found, field=moment.field, repeats=repeats, batches=seen)
+    repeats, batches = seen or (None, None)
+    return replace(found, field=moment.field, repeats=repeats, batches=batches)
 
 
-def _with_both(found: Findings, pair: _Pair, shapes: Shapes) -> Findings:
+def _with_both(found: Findings, pair: _Pair, shapes: Shapes, *, together: bool) -> Findings:
     """What the two runs show side by side; tensors only where the reference has the recorded ones."""
     in_memory = changed_in_memory(pair.recorded, pair.replayed, shapes)
     if in_memory:
@@ -153,12 +190,23 @@ def _with_both(found: Findings, pair: _Pair, shapes: Shapes) -> Findings:
         found = replace(found, weights=in_memory + rest)
     if found.reference is None or not found.reference.reproduces:
         return found
-    prints = found.first.recorded, found.first.replayed
     return replace(
         found,
-        graft=graft((pair.recorded, pair.row), (pair.replayed, pair.other), prints),
+        graft=_graft_together(found) if together else _graft(found, pair),
         difference=_difference(pair.recorded, pair.replayed),
     )
+
+
+def _graft(found: Findings, pair: _Pair) -> Graft | None:
+    prints = found.first.recorded, found.first.replayed
+    return graft((pair.recorded, pair.row), (pair.replayed, pair.other), prints)
+
+
+def _graft_together(found: Findings) -> Graft | None:
+    """Of a sum over ranks: where they gave the same in both runs, each run again had the other's inputs."""
+    if found.ranks is None or not found.ranks.equal_partials or not found.again:
+        return None
+    return Graft((), found.again, "recorded")
 
 
 def _narrowed(
@@ -173,7 +221,7 @@ def _narrowed(
             other = theirs.row(request, position)
             if other is None:
                 continue
-            prints = print_of(ours.output, row), print_of(theirs.output, other)
+            prints = print_of(ours.output, row, ours.share), print_of(theirs.output, other, theirs.share)
             if prints[0] != prints[1]:
                 layer, op = split_name(name)
                 first = Divergence(found.first.step, request, position, layer, op, found.first.rank, *prints)
@@ -222,4 +270,4 @@ def _print(side: Side, place: Place) -> int | None:
     """The fingerprint of the divergent cell, None where the run did not come there."""
     moment = side.moments.get(place.name)
     row = None if moment is None else moment.row(place.request, place.position)
-    return None if moment is None or row is None else print_of(moment.output, row)
+    return None if moment is None or row is None else print_of(moment.output, row, moment.share)

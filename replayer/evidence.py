@@ -206,9 +206,21 @@ def ranks(findings: Findings) -> Evidence | None:
     """What the ranks brought to a collective."""
     if findings.ranks is None:
         return None
-    equal = findings.ranks.equal_partials
-    text = "every rank's partial is equal, only the sum differs" if equal else "the ranks' partials differ"
-    return Evidence("ranks", text, asdict(findings.ranks))
+    found = findings.ranks
+    recorded, replayed = found.sizes
+    texts = []
+    if recorded != replayed:
+        texts.append(f"recorded on {recorded} ranks, replayed on {replayed}: partial sums are not comparable")
+    elif 0 < len(found.differ) < recorded:
+        texts.append(f"of {recorded} ranks only {_some(found.differ)} differ")
+    if found.equal_partials is not None:
+        equal = "every rank's partial is equal, only the sum differs"
+        texts.append(equal if found.equal_partials else "the ranks' partials differ")
+    if found.invariant:
+        texts.append("both runs add so that the number of ranks changes nothing")
+    # lists, as JSON has them
+    facts = {**asdict(found), "sizes": [recorded, replayed], "differ": list(found.differ)}
+    return Evidence("ranks", "; ".join(texts), facts) if texts else None
 
 
 _ALL: tuple[Callable[[Findings], Evidence | None], ...] = (

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detrec.kernels.cpu.fingerprint import fingerprint
+from detrec.kernels.cpu.fingerprint import fingerprint, share_fingerprint
+from detrec.kernels.share import Share
 from detrec.replayer.arguments import Given, subset, transplanted, unequal_inputs
 from detrec.replayer.capture import Moment
 from detrec.replayer.findings import Batches, Graft, Repeats
@@ -42,28 +43,28 @@ def outcome(moment: Moment, args: tuple[Any, ...]) -> np.ndarray:
     return np.array(moment.op(moment.name, *args))
 
 
-def print_of(output: np.ndarray, row: int) -> int:
-    """The fingerprint of one row of an output, as a trace has it."""
-    out = np.empty(1, np.uint64)
-    fingerprint(np.ascontiguousarray(output[row : row + 1]), out)
-    return int(out[0])
+def print_of(output: np.ndarray, row: int, share: Share | None = None) -> int:
+    """The fingerprint of one row of an output, as a trace has it; `share`: what the rank holds of the row."""
+    out, x = np.empty(1, np.uint64), np.ascontiguousarray(output[row : row + 1])
+    return int((fingerprint(x, out) if share is None else share_fingerprint(x, share, out))[0])
 
 
-def company(moment: Moment, row: int) -> tuple[Repeats, Batches]:
+def company(moment: Moment, row: int, times: tuple[int, int] | None = None) -> tuple[Repeats, Batches]:
     """Run the op again on its own batch, and with other rows around `row`: what bits does that row have?
 
-    Each batch is run often, so that a race is not taken for an effect of the batch.
+    Each batch is run often, so that a race is not taken for an effect of the batch: `times[0]` times on its
+    own, `times[1]` times on each other one; None: as often as a second allows.
     """
     count = len(moment.output)
-    times, fewer = _times(moment)
-    own = _outputs(moment, range(count), row, times)
+    most, fewer = times or _times(moment)
+    own = _outputs(moment, range(count), row, most)
     alone = [_outputs(moment, [row], row, fewer)]
     # every row has another place, and another neighbour
     orders = [[*range(count)][::-1], [*range(1, count), 0]]
     permuted = [_outputs(moment, order, row, fewer) for order in orders]
     sizes = [[at % count for at in range(size)] for size in _sizes(count)]
     padded = [_outputs(moment, size, row, fewer) for size in sizes]
-    repeats = Repeats(times, len(own))
+    repeats = Repeats(most, len(own))
     for outputs in (*alone, *permuted, *padded):
         if len(outputs) > repeats.distinct:
             repeats = Repeats(fewer, len(outputs))
@@ -100,7 +101,7 @@ def _grafted(host: Moment, row: int, donor: Moment, other: int) -> int | None:
         args: tuple[Any, ...] | None = donor.args
     else:
         args = transplanted(given(host, row), given(donor, other))
-    return None if args is None else print_of(outcome(host, args), row)
+    return None if args is None else print_of(outcome(host, args), row, host.share)
 
 
 def _outputs(moment: Moment, rows: Sequence[int], row: int, times: int) -> frozenset[bytes]:

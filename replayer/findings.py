@@ -113,9 +113,17 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """A collective: whether every rank's partial was equal in both runs, and whether only the sum differs."""
+    """What the ranks hold at the divergence.
 
-    equal_partials: bool
+    `equal_partials`: what each rank gives to this sum is equal in both runs; None where the op is no sum or
+    that cannot be compared. `sizes`: the ranks of the recorded and the replayed run. `differ`: those whose
+    output is not the recorded one. `invariant`: both runs add so that the number of ranks changes nothing.
+    """
+
+    equal_partials: bool | None
+    sizes: tuple[int, int] = (1, 1)
+    differ: tuple[int, ...] = ()
+    invariant: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A run again up to one step, to look at one op of it and to run that op by itself afterwards."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from detrec.config import ServeConfig
@@ -7,7 +8,8 @@ from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.engines.start import Progress, start_engine
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.capture import Capture, Moment, Writes
-from detrec.replayer.experiments import most_rows
+from detrec.replayer.collective import Again, Reserved
+from detrec.replayer.findings import Batches, Repeats
 from detrec.replayer.forced import ForcedSchedule
 
 
@@ -15,12 +17,14 @@ from detrec.replayer.forced import ForcedSchedule
 class Side:
     """One run up to a step: what was captured there, by op, and the shapes of the model's tensors.
 
-    `writes`: fingerprints of the KV that the layer wrote until then, by (request, position).
+    `writes`: fingerprints of the KV that the layer wrote until then, by (request, position). `company`: of an
+    op that ranks do together, what they did when they did it again.
     """
 
     moments: dict[str, Moment]
     writes: dict[tuple[str, int], list[int]]
     shapes: dict[str, tuple[int, ...]]
+    company: tuple[Repeats, Batches] | None = None
 
 
 def rerun(
@@ -32,11 +36,13 @@ def rerun(
     mode: str,
     fault: str,
     progress: Progress | None,
+    together: Again | None = None,
 ) -> Side:
     """Run the requests of `recorded` by `config`, `mode` and `fault` to the end of `step`, and no further.
 
     The captured ops can be called then, on any rows that an experiment needs: no next step has begun, so a
-    fault takes `step` for the present one. Raises as `replay` does.
+    fault takes `step` for the present one. Of several ranks this is rank 0; `together` is done by all of them
+    before they end. Raises as `replay` does.
     """
     engine = start_engine(
         config,
@@ -47,12 +53,13 @@ def rerun(
         progress=progress,
     )
     assert isinstance(engine, BuiltinEngine), "only the built-in engine takes instruments"
-    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
-    for done, _ in engine.run(scheduler):
-        if progress:
-            progress("diagnose", min(done.index, step) + 1, step + 1)
-        if done.index >= step:
-            break
-    rows = most_rows(max([len(moment.output) for moment in capture.moments.values()], default=1))
-    engine.reserve(rows, rows)
-    return Side(capture.moments, writes.prints, engine.decoder.config.shapes())
+    capture.shares = engine.rank.shares
+    with closing(engine):
+        plan = ForcedSchedule(recorded)
+        scheduler = engine.follow(plan) if mode == "schedule" else engine.own_scheduler()
+        for done, _ in engine.run(scheduler, until=step):
+            if progress:
+                progress("diagnose", min(done.index, step) + 1, step + 1)
+        engine.on_every_rank(Reserved())
+        company = engine.on_every_rank(together) if together else None
+    return Side(capture.moments, writes.prints, engine.decoder.config.shapes(), company)

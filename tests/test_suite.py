@@ -8,8 +8,9 @@ from detrec.engines.faults import FAULTS
 from detrec.recorder.reader import TraceReader
 from detrec.suite.__main__ import main
 from detrec.suite.places import places
-from detrec.suite.runs import FaultRun, clean_runs, fault_runs, traces
+from detrec.suite.runs import PARALLEL, FaultRun, clean_runs, fault_runs, ranks_for, traces
 from detrec.suite.workload import CLEAN, SEEDS, workload
+from tests.engines.rank_threads import ranks_as_threads
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,17 @@ def recorded(tmp_path_factory):
     return traces(tmp_path_factory.mktemp("suite"), SEEDS[:1])
 
 
+@pytest.fixture(scope="module")
+def recorded_on_ranks(tmp_path_factory):
+    """The same on several ranks."""
+    with ranks_as_threads():
+        yield traces(tmp_path_factory.mktemp("ranks"), SEEDS[:1], PARALLEL)
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_found_where_it_was_born_and_its_class_is_right(recorded, name):
-    ((seed, trace),) = recorded.items()
+def test_a_fault_is_found_where_it_was_born_and_its_class_is_right(request, name):
+    fixture = "recorded" if ranks_for(name) == 1 else "recorded_on_ranks"
+    ((seed, trace),) = request.getfixturevalue(fixture).items()
     (run,) = fault_runs(name, trace, seed, 1)
     assert (run.found, run.localised) == (run.seen, True)
     # a race may not show when it is looked for: then it is unknown, and never something else
@@ -102,7 +111,7 @@ def test_the_table_and_the_exit_code(monkeypatch, capsys, found, cause, code, to
     from dataclasses import replace
 
     runs = [] if found is None else [replace(RUN, found=found, cause=cause)]
-    monkeypatch.setattr("detrec.suite.__main__.traces", lambda folder, seeds: {11: "11.zarr"})
+    monkeypatch.setattr("detrec.suite.__main__.traces", lambda folder, seeds, ranks: {11: "11.zarr"})
     monkeypatch.setattr("detrec.suite.__main__.fault_runs", lambda *arguments: iter(runs))
     assert main(["--only", "bitflip", "--places", "1", "--seeds", "1"]) == code
     out, err = capsys.readouterr()

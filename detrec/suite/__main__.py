@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detrec.engines.faults import FAULTS
 from detrec.errors import DetrecError
-from detrec.suite.runs import CleanRun, FaultRun, clean_runs, fault_runs, traces
+from detrec.suite.runs import CleanRun, FaultRun, clean_runs, fault_runs, ranks_for, traces
 from detrec.suite.workload import CLEAN, SEEDS
 
 _SUMMARY = "Run the fault suite: is every fault found exactly where it was born, and its class right?"
@@ -25,17 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [asked.only] if asked.only else list(FAULTS)
     seeds = asked.seeds
     with tempfile.TemporaryDirectory(prefix="detrec-suite-") as folder:
-        paths = traces(Path(folder), seeds)
+        on = {ranks: traces(Path(folder), seeds, ranks) for ranks in {1, *map(ranks_for, names)}}
         print(_row(_HEAD), flush=True)
         failures, every = 0, []
         for name in names:
+            paths = on[ranks_for(name)]
             runs = [run for seed, path in paths.items() for run in fault_runs(name, path, seed, asked.places)]
             every += runs
             failures += _tell(name, runs, asked.places * len(seeds))
         if len(names) > 1:
             _tell("all faults", every, 0)
         cleans = asked.clean if asked.clean is not None else 0 if asked.only else len(CLEAN) * len(seeds)
-        failures += _tell_clean(list(clean_runs(paths, cleans)))
+        failures += _tell_clean(list(clean_runs(on[1], cleans)))
     return min(failures, 1)
 
 

@@ -18,6 +18,9 @@ from detrec.replayer.replay import replay
 from detrec.suite.places import places
 from detrec.suite.workload import CLEAN, workload
 
+PARALLEL = 4
+"""Ranks of the faults that need several: two have one sum in any order, and three cannot share the heads."""
+
 _ATTEMPTS = 8
 """How many places are tried for one at which the fault acts."""
 
@@ -64,11 +67,16 @@ class CleanRun:
     seconds: float
 
 
-def traces(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
+def ranks_for(name: str) -> int:
+    """On how many ranks a fault is tried: one, or as many as the model can be cut into."""
+    return PARALLEL if FAULTS[name].least_ranks else 1
+
+
+def traces(folder: Path, seeds: Sequence[int], ranks: int = 1) -> dict[int, str]:
     """Record the workload of each seed."""
-    paths = {seed: str(folder / f"{seed}.zarr") for seed in seeds}
+    paths = {seed: str(folder / f"{seed}-on-{ranks}.zarr") for seed in seeds}
     for seed, path in paths.items():
-        record(workload(seed), path)
+        record(workload(seed, ranks), path)
     return paths
 
 

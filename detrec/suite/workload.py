@@ -22,7 +22,7 @@ CLEAN = (
 )
 
 
-def workload(seed: int) -> ServeConfig:
+def workload(seed: int, ranks: int = 1) -> ServeConfig:
     """Six requests of 20 to 76 prompt tokens: `again` repeats `first`, `branch` begins like it."""
     draw = random.Random(seed)
     first = [draw.randrange(256) for _ in range(draw.randint(60, 76))]
@@ -53,6 +53,7 @@ def workload(seed: int) -> ServeConfig:
         "max_num_batched_tokens": draw.choice([32, 40]),
         "num_gpu_blocks_override": draw.choice([11, 12]),
         "split_kv_size": 16,
+        "tensor_parallel_size": ranks,
     }
     return serve_config({"model": "builtin:qwen2-tiny", "engine": engine, "requests": requests})
 

@@ -44,11 +44,13 @@ class CpuRunner:
     ) -> None:
         self._rank = meeting.rank if meeting else 0
         self._cut = cut = Cut(checkpoint.config, self._rank, meeting.world_size if meeting else 1)
-        place = CpuPlacement(engine.framework)
+        # nobody asks another rank for a tensor, and to import a framework takes half of its start
+        owner = "numpy" if self._rank and engine.deterministic else engine.framework
+        place = CpuPlacement(owner)
         self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress, cut)
         self._itemsize = storage(engine.dtype).itemsize
         self._reduced = meeting is not None or engine.reduction == "tp_invariant"
-        self._workspace = Workspace(engine.framework, self._step_bytes(*largest))
+        self._workspace = Workspace(owner, self._step_bytes(*largest))
         self._group = CpuGroup(meeting, self._message_bytes(*largest)) if meeting else None
         self._threads = numba.get_num_threads()
         if meeting:
@@ -72,6 +74,8 @@ class CpuRunner:
     def reserve(self, rows: int, samples: int) -> None:
         """Room for ops on that many rows, outside of any batch; what the latest batch gave is lost."""
         self._workspace.begin(self._step_bytes(rows, samples))
+        if self._group:
+            self._group.reserve(self._message_bytes(rows, samples))
 
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]."""

@@ -4,8 +4,10 @@ It computes what it is told and tells the probe what it did. Recording, replayin
 caller's choice of scheduler, Ops table and forced tokens.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from detrec.config import ServeConfig
 from detrec.engines.base import (
@@ -33,9 +35,11 @@ from detrec.engines.builtin.weights import Checkpoint, tensor_digests
 from detrec.engines.faults.base import Fault
 from detrec.engines.instrument import Instrument
 from detrec.engines.ops import Ops
-from detrec.errors import ConfigError, EngineError
+from detrec.errors import ConfigError
 from detrec.kernels.device import Device
 from detrec.kernels.group import Group
+
+T = TypeVar("T")
 
 
 class BuiltinEngine:
@@ -71,7 +75,8 @@ class BuiltinEngine:
         self._checkpoint = checkpoint
         self._forced = forced
         self._following = False
-        self._instruments = tuple(instruments)
+        self._drawn = b""
+        self.instruments = tuple(instruments)
         self.blocks = self._fault.blocks(
             BlockManager(
                 num_blocks(engine, requests), engine.block_size, prefix_caching=engine.enable_prefix_caching
@@ -120,15 +125,9 @@ class BuiltinEngine:
                 f"--fault {self._fault.name}: acts on the CPU's kernels, got engine.device: {engine.device}",
                 hint="--set engine.device=cpu; float32 gives the same bits there",
             )
-        if self._ranks:
-            raise EngineError(
-                f"engine.tensor_parallel_size: {engine.tensor_parallel_size}: deterministic ranks need the "
-                "custom all-reduce, which cannot be had on this GPU",
-                hint="set engine.tensor_parallel_size: 1, or engine.device: cpu",
-            )
         from detrec.engines.builtin.gpu_runner import GpuRunner
 
-        return GpuRunner(*about, progress)
+        return GpuRunner(*about, progress, self._ranks.meeting if self._ranks else None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
@@ -137,7 +136,7 @@ class BuiltinEngine:
     def _equip(self, ops: Ops, group: Group | None) -> Ops:
         self._fault.group = group
         ops = self._fault.equip(ops)
-        for instrument in self._instruments:
+        for instrument in self.instruments:
             ops = instrument.equip(ops)
         return ops
 
@@ -158,25 +157,34 @@ class BuiltinEngine:
         probe: Probe | None = None,
         names: Collection[str] = (),
         others: RankProbe | None = None,
+        *,
+        until: int | None = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, yielding it with the tokens it gave as soon as they are known.
 
-        `probe` is told of every step and of the ops in `names`; of the other ranks, what `others` gives.
+        `probe` is told of every step and of the ops in `names`; of the other ranks, what `others` gives. The
+        run ends with step `until`, if that is given.
         """
         self._runner.watch(probe, names)
         if self._ranks and self._ranks.rank == 0:
-            self._ranks.tell(Run(self._following, frozenset(names), others))
-        samples: tuple[Sample, ...] = ()
-        while (step := self._next(scheduler, samples)) is not None:
-            samples = self._run_step(step, probe)
-            yield step, samples
+            self._ranks.tell(Run(self._following, frozenset(names), others, until))
+        more = True
+        while more and (step := scheduler.next_step()) is not None:
+            yield step, self._run_step(step, probe)
+            more = until is None or step.index < until
+        self._agree("at the end")
         self._fault.end()
 
-    def _next(self, scheduler: Scheduler, drawn: Sequence[Sample]) -> Step | None:
-        step = scheduler.next_step()
+    def _agree(self, when: str, *arrays: np.ndarray) -> None:
+        """Have all ranks drawn the same in the latest step, and are `arrays` the same in all?"""
         if self._ranks:
-            self._ranks.agree(step, drawn)
-        return step
+            self._ranks.agree(when, self._drawn, *(array.tobytes() for array in arrays))
+
+    def on_every_rank(self, job: Callable[["BuiltinEngine"], T]) -> T:
+        """Do `job` on every rank at once, after a run; what it gives on this one. It must be picklable."""
+        if self._ranks:
+            self._ranks.tell(job)
+        return job(self)
 
     def close(self) -> None:
         """Nothing runs any more: the other ranks end."""
@@ -187,12 +195,14 @@ class BuiltinEngine:
     def _run_step(self, step: Step, probe: Probe | None) -> tuple[Sample, ...]:
         self._fault.step(step)
         batch = self._fault.batch(batch_of(step, self.states, self.blocks))
-        for instrument in self._instruments:
+        self._agree(f"before step {step.index}", batch.tokens, batch.positions, batch.row_seq)
+        for instrument in self.instruments:
             instrument.step(step)
         if probe:
             probe.step(step, batch.tokens)
         drawn = [self.states[part.request] for part in step.slices if part.samples]
         rows = self._runner.run(batch, self._sampling(batch, drawn) if drawn else None)
+        self._drawn = rows.tobytes() if self._ranks else b""
         samples = tuple(
             self._take(state, *record) for state, record in zip(drawn, rows.tolist(), strict=True)
         )

@@ -14,6 +14,7 @@ import numpy as np
 from detrec.config import EngineConfig
 from detrec.engines.base import GraphProbe, Probe
 from detrec.engines.builtin.batch import Batch
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.gpu_inputs import (
     DeviceBatch,
     GraphInputs,
@@ -23,9 +24,11 @@ from detrec.engines.builtin.gpu_inputs import (
     device_sampling,
 )
 from detrec.engines.builtin.gpu_ops import gpu_ops
+from detrec.engines.builtin.gpu_parallel import gpu_parallel_ops
 from detrec.engines.builtin.gpu_placement import GpuPlacement
 from detrec.engines.builtin.gpu_vendor import gpu_vendor_ops, whole_slices, without
 from detrec.engines.builtin.loading import Progress, load_decoder
+from detrec.engines.builtin.parallel import Parallel
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.ops import watched
@@ -34,11 +37,18 @@ from detrec.kernels import cuda
 from detrec.kernels.cpu.sample import SAMPLE_DTYPE
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import ITEMSIZE, DeviceArray
+from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.gpu.attention import AttentionPlan, plan_decode, plan_step, scratch_bytes
 from detrec.kernels.gpu.rows import gather_rows
 from detrec.kernels.gpu.sample import scratch_bytes as sampling_bytes
 from detrec.kernels.launch import on_stream
+from detrec.kernels.rendezvous import Rendezvous
 from detrec.kernels.workspace import DeviceWorkspace
+
+HANG_S = 30.0
+"""How long a rank's kernels wait for another's, which may be compiling what this one has: a rank that died is
+known much sooner.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,10 @@ class _Captured:
 
 
 class GpuRunner:
-    """A Runner. `largest`: rows, and rows that sample, to expect of a step."""
+    """A Runner. `largest`: rows, and rows that sample, to expect of a step.
+
+    Of several ranks, `meeting` is where they meet, and each has a GPU of its own.
+    """
 
     def __init__(
         self,
@@ -62,17 +75,25 @@ class GpuRunner:
         num_blocks: int,
         largest: tuple[int, int],
         progress: Progress | None = None,
+        meeting: Rendezvous | None = None,
     ) -> None:
-        self.device = Device(engine.framework, engine.device)
+        self._rank = meeting.rank if meeting else 0
+        self.device = Device(engine.framework, f"{engine.device}:{self._rank}")
         self._engine = engine
+        self._cut = cut = Cut(checkpoint.config, self._rank, meeting.world_size if meeting else 1)
         place = GpuPlacement(self.device)
-        self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress)
-        self._workspace = DeviceWorkspace(engine.framework, engine.device, self._step_bytes(*largest))
+        self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress, cut)
+        self._reduced = meeting is not None or engine.reduction == "tp_invariant"
+        self._workspace = DeviceWorkspace(engine.framework, self.device.name, self._step_bytes(*largest))
+        self._group = (
+            DeviceGroup(meeting, self.device, self._message_bytes(*largest), HANG_S) if meeting else None
+        )
         ops = gpu_ops(self.device, self._workspace, engine.dtype, self.decoder.config.head_dim)
         if not engine.deterministic:
             about = self.device, self._workspace, engine.dtype, self.decoder.config.head_dim
             ops = gpu_vendor_ops(ops, *about)
-        self.ops = ops
+        parallel = Parallel(self._group, engine.reduction, checkpoint.config.vocab_size)
+        self.ops = gpu_parallel_ops(ops, self._workspace, engine.dtype, parallel)
         self._watched = self.ops
         self._probe: GraphProbe | None = None
         self._inputs = Inputs(self.device)
@@ -89,7 +110,7 @@ class GpuRunner:
     def watch(self, probe: Probe | None, names: Collection[str]) -> None:
         """From the next batch on, tell `probe`, which must be a GraphProbe, of the ops in `names`."""
         self._probe = probe if names else None  # type: ignore[assignment]
-        self._watched = watched(self.ops, probe, names) if probe and names else self.ops
+        self._watched = watched(self.ops, probe, names, self._rank) if probe and names else self.ops
         # they report to whoever watched when they were captured
         self._graphs.clear()
         self._seen.clear()
@@ -99,13 +120,17 @@ class GpuRunner:
         self._workspace.begin(self._step_bytes(rows, samples))
 
     def close(self) -> None:
-        """The framework has the memory, and gives it back."""
+        """The framework has the memory, and gives it back; the ranks' for each other ends with them."""
+        if self._group:
+            self._group.leave()
 
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]. Waits once, for the samples."""
         stream, samples = self.device.stream, len(batch.sample_rows)
         if samples > len(self._results):
             self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * samples).view(SAMPLE_DTYPE)
+        if self._group:
+            self._group.reserve(self._message_bytes(len(batch.tokens), samples))
         with on_stream(stream.handle):
             if self._engine.use_cudagraph and sampling is not None and len(batch.tokens) == samples:
                 drawn: DeviceArray | None = self._run_decodes(batch, sampling)
@@ -117,6 +142,8 @@ class GpuRunner:
         if self._probe is not None:
             self._probe.meanwhile()
         self._done.wait()
+        if self._group:
+            self._group.check()
         return self._results[:samples].copy()
 
     def _run_eagerly(self, batch: Batch, sampling: Sampling | None) -> DeviceArray | None:
@@ -172,7 +199,7 @@ class GpuRunner:
 
         # where there is memory for it, nothing is overwritten within a step
         whole = self._step_bytes(rows, rows, layers=self.decoder.config.num_layers)
-        lasting = self._workspace.holds(whole)
+        lasting = self._group is None and self._workspace.holds(whole)
 
         def forward() -> DeviceArray:
             self._workspace.begin(whole if lasting else self._step_bytes(rows, rows))
@@ -209,10 +236,15 @@ class GpuRunner:
     def _step_bytes(self, rows: int, samples: int, layers: int = 0) -> int:
         """What a layer or the drawing of tokens takes; with `layers`, what all of them take together."""
         config = self.decoder.config
-        needed = step_bytes(config, ITEMSIZE[self._engine.dtype], rows, samples)
+        size = ITEMSIZE[self._engine.dtype]
+        needed = step_bytes(config, size, rows, samples, reduced=self._reduced)
         if layers:
-            needed += (layers + 1) * step_bytes(config, ITEMSIZE[self._engine.dtype], rows, 0)
+            needed += (layers + 1) * step_bytes(config, size, rows, 0, reduced=self._reduced)
         return needed + (sampling_bytes(samples, config.vocab_size) if samples else 0)
+
+    def _message_bytes(self, rows: int, samples: int) -> int:
+        """The longest that the ranks sum in a step: a row of each."""
+        return 4 * max(rows, 1) * self._cut.model.hidden_size
 
     def _scratch_bytes(self, plan: AttentionPlan) -> int:
         config = self.decoder.config

@@ -51,13 +51,22 @@ def _take_part(meeting: Rendezvous) -> None:
     checkpoint = open_checkpoint(work.config.model)
     fault = arm(work.fault, tuple(op_names(checkpoint.config)), lambda text: None) if work.fault else None
     engine = BuiltinEngine(
-        work.config, checkpoint, work.requests, forced=work.forced, fault=fault, ranks=ranks
+        work.config,
+        checkpoint,
+        work.requests,
+        forced=work.forced,
+        fault=fault,
+        instruments=work.instruments,
+        ranks=ranks,
     )
     while True:
-        run: Run = ranks.told()
+        run = ranks.told()
+        if not isinstance(run, Run):
+            run(engine)
+            continue
         scheduler = engine.follow(_Nothing()) if run.following else engine.own_scheduler()
         with run.probe(engine) if run.probe else nullcontext() as probe:
-            for _ in engine.run(scheduler, probe, run.names):
+            for _ in engine.run(scheduler, probe, run.names, until=run.until):
                 pass
 
 

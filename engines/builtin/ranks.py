@@ -18,12 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from detrec.config import ServeConfig
-from detrec.engines.base import RankProbe, Request, Sample, Scheduler, Step
+from detrec.engines.base import RankProbe, Request, Scheduler, Step
+from detrec.engines.instrument import Instrument
 from detrec.errors import EngineError
+from detrec.kernels import shared_memory
 from detrec.kernels.rendezvous import Rendezvous
 
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 """How long rank 0 waits for another rank. The others wait for as long as rank 0 is there."""
+
+COMPILING_LIMIT_S = 1200.0
+"""The same where every rank has kernels to compile first, and eight may share a few cores."""
 
 _END_S = 3.0
 _BOOT = (
@@ -34,21 +39,23 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an engine is made of; as the arguments of `start_engine`."""
+    """What an engine is made of; as the arguments of `start_engine`. Each rank has instruments of its own."""
 
     config: ServeConfig
     requests: tuple[Request, ...]
     forced: Mapping[str, Sequence[int]] | None
     fault: str
+    instruments: tuple[Instrument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that begins: whether it follows a plan, and what of it is watched by whom."""
+    """A run that begins: whether it follows a plan, what of it is watched by whom, and its last step."""
 
     following: bool
     names: frozenset[str]
     probe: RankProbe | None
+    until: int | None = None
 
 
 class Ranks:
@@ -69,6 +76,7 @@ class Ranks:
                 Rendezvous.expect(name, rank, processes[-1].pid)
             return Ranks(Rendezvous.join(name, 0, size, LIMIT_S), processes)
         except BaseException:
+            shared_memory.let_go(name)
             for process in processes:
                 process.kill()
                 process.wait()
@@ -91,18 +99,18 @@ class Ranks:
         """Rank 0's `plan`, for all ranks; of the others', nothing is asked."""
         return _SharedPlan(self, plan)
 
-    def agree(self, step: Step | None, drawn: Sequence[Sample]) -> None:
-        """Go on with `step`, or end, if all ranks do and drew the same. EngineError names who does not."""
-        slices = () if step is None else [(part.request, part.start, part.stop) for part in step.slices]
-        text = repr((slices, drawn))
-        digests = self.meeting.exchange(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    def agree(self, when: str, *data: bytes) -> None:
+        """Go on if all ranks have the same data; EngineError says when, and who has not."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in data:
+            digest.update(part)
+        digests = self.meeting.exchange(digest.digest())
         if len(set(digests)) == 1:
             return
         most = Counter(digests).most_common(1)[0][0]
-        odd = [str(rank) for rank, digest in enumerate(digests) if digest != most]
-        where = "at the end" if step is None else f"before step {step.index}"
+        odd = [str(rank) for rank, own in enumerate(digests) if own != most]
         raise EngineError(
-            f"{where}, rank {', '.join(odd)} does not agree with the others on what was drawn and is next",
+            f"{when}, rank {', '.join(odd)} does not agree with the others on what was drawn and is next",
             hint="every rank should compute the same logits: is one's memory or processor at fault?",
         )
 

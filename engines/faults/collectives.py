@@ -134,7 +134,7 @@ class RanksOfReplay(Fault):
     def __init__(self, notify: Callable[[str], None], *, step: int = 0, ranks: int = 2) -> None:
         super().__init__(notify, step=step)
         self.ranks = ranks
-        self._given: tuple[np.ndarray, Any] | None = None
+        self._given: dict[str, tuple[np.ndarray, Any, np.ndarray]] = {}
 
     def equip(self, ops: Ops) -> Ops:
         """Remember what is multiplied, and replace the all-reduce."""
@@ -142,14 +142,20 @@ class RanksOfReplay(Fault):
         from detrec.kernels.cpu.split_k import split_k_matmul
 
         def remember(name: str, right: np.ndarray, x: np.ndarray, weight: Any, bias: Any) -> None:
-            if name.endswith("_partial"):
-                self._given = x, weight
+            if self.armed and name.endswith("_partial"):
+                # what is reduced again, on other rows, is looked up here
+                self._given[name] = np.array(x), weight, np.array(right)
 
         def reduced(name: str, right: np.ndarray, x: np.ndarray) -> np.ndarray | None:
-            if not self.armed or self._given is None:
+            given = self._given.get(name.replace("_proj", "_partial"))
+            if not self.armed or given is None:
+                return None
+            multiplied, weight, summands = given
+            rows = _rows_of(summands, x)
+            if rows is None:
                 return None
             wrong = np.empty_like(right)
-            split_k_matmul(*self._given, None, wrong, self.ranks)
+            split_k_matmul(np.ascontiguousarray(multiplied[rows]), weight, None, wrong, self.ranks)
             self.compare(name, right, wrong, self.rows())
             return wrong
 
@@ -158,3 +164,10 @@ class RanksOfReplay(Fault):
             matmul=FaultyOp(ops.matmul, remember),
             all_reduce=FaultyOp(ops.all_reduce, reduced, kernel("ranks", self.ranks)),
         )
+
+
+def _rows_of(known: np.ndarray, wanted: np.ndarray) -> list[int] | None:
+    """Which rows of `known` have the bits of each row of `wanted`; None where one has none."""
+    places = {row.tobytes(): place for place, row in enumerate(known)}
+    rows = [places.get(row.tobytes(), -1) for row in wanted]
+    return None if -1 in rows else rows

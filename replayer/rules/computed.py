@@ -23,8 +23,29 @@ def _sum_differs(findings: Findings) -> bool:
     return (
         findings.field == "all_reduce"
         and findings.ranks is not None
-        and findings.ranks.equal_partials
+        and findings.ranks.equal_partials is True
         and dependable(findings)
+    )
+
+
+def _several_sums(findings: Findings) -> bool:
+    """Every rank brought the same, again and again, and it was added to several sums."""
+    repeats = findings.repeats
+    return (
+        findings.field == "all_reduce"
+        and findings.ranks is not None
+        and findings.ranks.equal_partials is True
+        and repeats is not None
+        and repeats.distinct > 1
+    )
+
+
+def _say_several(findings: Findings) -> str:
+    repeats = findings.repeats
+    assert repeats is not None
+    return (
+        f"every rank's partial is equal, and {op_of(findings)} adds them as they come: "
+        f"{repeats.distinct} sums in {repeats.times} runs"
     )
 
 
@@ -75,6 +96,9 @@ def _other_arithmetic(findings: Findings) -> bool:
 _COMPUTED = ("reference", "graft", "repeats")
 
 RACE = Rule("unstable op", "race", ("repeats",), _unstable, _say_unstable)
+ARRIVAL = Rule(
+    "equal partials, several sums", "collective", ("ranks", "repeats"), _several_sums, _say_several
+)
 COLLECTIVE = Rule(
     "equal partials, another sum",
     "collective",

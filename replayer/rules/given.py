@@ -96,6 +96,26 @@ def _say_kernels(findings: Findings) -> str:
     )
 
 
+def _other_ranks(findings: Findings) -> bool:
+    """The first op that differs is a sum over ranks, of another number of them, which may change it."""
+    ranks = findings.ranks
+    return (
+        bool(told(findings, "ranks"))
+        and findings.field == "all_reduce"
+        and ranks is not None
+        and ranks.sizes[0] != ranks.sizes[1]
+        and not ranks.invariant
+    )
+
+
+def _say_ranks(findings: Findings) -> str:
+    assert findings.ranks is not None
+    recorded, replayed = findings.ranks.sizes
+    return (
+        f"{recorded} ranks recorded it and {replayed} replayed it: {op_of(findings)} adds other partial sums"
+    )
+
+
 def own_difference(findings: Findings) -> ScheduleDifference | None:
     """The first schedule difference in which the divergent row's own request was run otherwise."""
     own = re.compile(rf"(?:^|[ ,]){re.escape(findings.first.request)}(\[\d+:\d+\)| \d+ tokens)")
@@ -180,6 +200,7 @@ KERNELS = Rule(
     _other_kernels,
     _say_kernels,
 )
+RANKS = Rule("another number of ranks", "collective", ("manifest", "ranks"), _other_ranks, _say_ranks)
 SCHEDULE = Rule(
     "an unasked cut",
     "schedule",

@@ -1,17 +1,24 @@
 """An engine of several ranks in this process, a thread each: no start-up, and every rank can be seen."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from detrec.config import serve_config
 from detrec.engines.base import Step
 from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.engines.builtin.model import op_names
+from detrec.engines.builtin.other_rank import _take_part
 from detrec.engines.builtin.ranks import Ranks
 from detrec.engines.builtin.requests import resolve_requests
 from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.engines.faults import arm
+from detrec.errors import RankLost
 from detrec.kernels import arrays
 from detrec.kernels.rendezvous import Rendezvous
 from tests.engines.small import Plan, Told
@@ -63,3 +70,35 @@ def told_by_ranks(
         return told
 
     return in_ranks(size, work)
+
+
+@contextmanager
+def ranks_as_threads() -> Iterator[None]:
+    """Inside, the other ranks of an engine are threads of this process: as real, and started at once."""
+    threads: list[threading.Thread] = []
+
+    def be(name: str, rank: int, size: int) -> None:
+        meeting = Rendezvous.join(name, rank, size, math.inf)
+        try:
+            _take_part(meeting)
+        except RankLost:
+            pass
+        except BaseException as error:
+            meeting.abort(f"rank {rank}: {error}")
+        meeting.close()
+
+    def start(size: int) -> Ranks:
+        # Paddle must have been imported by the main thread
+        arrays.framework_module("paddle")
+        name = Rendezvous.create(size)
+        for rank in range(1, size):
+            threads.append(threading.Thread(target=be, args=(name, rank, size), daemon=True))
+            threads[-1].start()
+        return Ranks(Rendezvous.join(name, 0, size, 60.0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ranks, "start", staticmethod(start))
+        yield
+    for thread in threads:
+        thread.join(20.0)
+        assert not thread.is_alive(), "a rank did not see that the engine was closed"

@@ -74,3 +74,10 @@ def test_a_missing_framework_is_an_error_that_names_the_extra(monkeypatch):
 def test_rejects_a_framework_it_does_not_know():
     with pytest.raises(ValueError, match="jax"):
         arrays.empty("jax", (1,))
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", np.float32), ("bfloat16", np.uint16)])
+def test_numpys_own_memory_is_its_own_view(dtype, stored):
+    memory = arrays.empty("numpy", (3, 5), dtype)
+    assert (memory.shape, memory.dtype) == ((3, 5), stored)
+    assert arrays.host_view(memory) is memory

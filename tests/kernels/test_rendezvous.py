@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from detrec.errors import EngineError
+from detrec.errors import RankLost
 from detrec.kernels.rendezvous import MAX_RANKS, Rendezvous
 from tests.kernels.ranks import in_ranks
 
@@ -60,9 +60,11 @@ def test_memory_of_all_ranks():
 
 
 def test_a_rank_that_never_comes_is_named():
+    files = len(os.listdir("/proc/self/fd"))
     name = Rendezvous.create(3)
-    with pytest.raises(EngineError, match=r"rank 1 did not come within 0\.2 s"):
+    with pytest.raises(RankLost, match=r"rank 1 did not come within 0\.2 s"):
         Rendezvous.join(name, 0, 3, 0.2)
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_a_rank_that_dies_before_it_comes_is_named():
@@ -70,7 +72,7 @@ def test_a_rank_that_dies_before_it_comes_is_named():
     peer = _peer(name, "raise SystemExit(3)")
     peer.wait()
     begin = time.monotonic()
-    with pytest.raises(EngineError, match=rf"rank 1 \(process {peer.pid}\) died"):
+    with pytest.raises(RankLost, match=rf"rank 1 \(process {peer.pid}\) died"):
         Rendezvous.join(name, 0, 2, 20)
     assert time.monotonic() - begin < 2
 
@@ -86,7 +88,7 @@ def test_a_rank_that_is_killed_is_named(reaped):
         peer.send_signal(signal.SIGKILL)
         if reaped:
             peer.wait()
-        with pytest.raises(EngineError, match=rf"rank 1 \(process {peer.pid}\) died"):
+        with pytest.raises(RankLost, match=rf"rank 1 \(process {peer.pid}\) died"):
             meeting.barrier()
         meeting.close()
 
@@ -97,7 +99,7 @@ def test_a_rank_that_hangs_is_named_when_the_limit_is_over():
         meeting = Rendezvous.join(name, 0, 2, 20)
         meeting.exchange(b"too")
         meeting.timeout_s = 0.2
-        with pytest.raises(EngineError, match=r"rank 1 did not come within 0\.2 s: rank 0 waited"):
+        with pytest.raises(RankLost, match=r"rank 1 did not come within 0\.2 s: rank 0 waited"):
             meeting.barrier()
         peer.kill()
 
@@ -109,11 +111,11 @@ def test_the_first_reason_to_give_up_is_what_all_hear():
             return ""
         try:
             meeting.barrier()
-        except EngineError as error:
+        except RankLost as error:
             # one that gives up because another did must not hide the other's reason
             meeting.abort(f"rank {meeting.rank}: {error}, so I too")
             time.sleep(0.1)
-            with pytest.raises(EngineError) as second:
+            with pytest.raises(RankLost) as second:
                 meeting.check()
             return f"{error} / {second.value}"
         raise AssertionError("rank 2 was not missed")
@@ -127,7 +129,7 @@ def test_to_wait_for_a_rank_that_has_left_is_an_error():
         if meeting.rank == 0:
             meeting.barrier()
 
-    with pytest.raises(EngineError, match="rank 1 has ended: rank 0 still waits for it"):
+    with pytest.raises(RankLost, match="rank 1 has ended: rank 0 still waits for it"):
         in_ranks(2, work)
 
 
@@ -152,7 +154,7 @@ def test_ranks_hear_that_the_process_which_started_them_died():
         meeting = Rendezvous.join(parent.stdout.readline().strip(), 0, 1, 20)
         meeting.check()
         parent.communicate("\n")
-    with pytest.raises(EngineError, match=rf"the process that started the ranks \({parent.pid}\) died"):
+    with pytest.raises(RankLost, match=rf"the process that started the ranks \({parent.pid}\) died"):
         meeting.check()
 
 
@@ -179,3 +181,13 @@ def test_a_closed_meeting_place_keeps_no_file_open():
     before = len(os.listdir("/proc/self/fd"))
     in_ranks(3, lambda meeting: meeting.block(1000) is None)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_leaves_late_does_not_take_the_next_meeting_place_away():
+    meetings = []
+    in_ranks(2, meetings.append)
+    # it gets the descriptor that the first one has given back, and so its name
+    name = Rendezvous.create(1)
+    for meeting in meetings:
+        meeting.close()
+    Rendezvous.join(name, 0, 1, 5.0).close()

@@ -17,6 +17,7 @@ from detrec.kernels.share import summed
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record, run_recorded
 from detrec.recorder.verify import verify
+from tests.engines.rank_threads import ranks_as_threads
 from tests.recorder.test_writer import content
 
 
@@ -35,11 +36,18 @@ def config(ranks: int, max_tokens: int = 6, **engine: object) -> ServeConfig:
     return serve_config({"model": "builtin:qwen2-tiny", "engine": settings, "requests": requests})
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    with ranks_as_threads():
+        yield
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording on two ranks."""
     path = tmp_path_factory.mktemp("ranks") / "two.zarr"
-    record(config(2), str(path))
+    with ranks_as_threads():
+        record(config(2), str(path))
     return path
 
 
@@ -59,7 +67,7 @@ def test_each_rank_records_what_it_holds(two: Path) -> None:
         assert (cells[:, 0] == cells[:, 1]).all() == (kind is OpKind.REPLICATED), op
 
 
-def test_what_is_cut_adds_up_to_what_one_rank_computes(tmp_path: Path) -> None:
+def test_what_is_cut_adds_up_to_what_one_rank_computes(tmp_path: Path, threads: None) -> None:
     traces = []
     for ranks in (1, 2):
         path = tmp_path / f"{ranks}.zarr"

@@ -104,8 +104,14 @@ CASES: dict[str, Findings] = {
     "kernels of another version": measured(
         "logits", manifest=(told("environment.kernels_version"),), reference=Reference(False), graft=None
     ),
+    "another number of ranks": traces_alone(
+        "o_proj", manifest=(told("ranks", 4, 2),), ranks=Ranks(None, (4, 2))
+    ),
     "another seed or counter": traces_alone("sampled", draw=Draw(7, 8, 20, 20, True)),
     "stale output": measured("logits", stale=Stale(3, "r2", 9)),
+    "equal partials, several sums": measured(
+        "o_proj", ranks=Ranks(True, (4, 4), (0, 1, 2, 3)), repeats=Repeats(32, 5), graft=None
+    ),
     "unstable op": measured("qkv", repeats=Repeats(8, 5), graft=Graft((), "other", "recorded")),
     "one bit, once": measured("attn", difference=ONE_BIT, graft=WENT_WELL_AGAIN),
     "one bit, again there": measured("attn", difference=replace(ONE_BIT, max_ulp=1), graft=WENT_WELL_AGAIN),

@@ -1,9 +1,15 @@
 """Whether the ranks of one run agree in what all of them have."""
 
+from pathlib import Path
+
 import pytest
 
+from detrec import summary
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.verify import verify
 from detrec.replayer.agreement import Disagreement, ranks_disagree
 from detrec.replayer.compare import compare
+from tests.recorder.runs import Run
 from tests.replayer.parallel import OPS, parallel_trace
 
 
@@ -56,3 +62,22 @@ def test_a_comparison_tells_of_either_run():
     assert compare(bad, bad).disagreements == (expected, expected)
     assert compare(bad, bad).verdict == "identical"
     assert compare(parallel_trace(1), bad).disagreements == (None, expected)
+
+
+def test_verify_and_info_tell_of_it(tmp_path: Path):
+    # the made-up run has other fingerprints on every rank
+    Run(ranks=2).record(tmp_path / "run.zarr")
+    trace = TraceReader(tmp_path / "run.zarr")
+    found = ranks_disagree(trace)
+    assert found == Disagreement(0, "a", 0, None, "embedding", 1)
+    lines = summary.verified("run.zarr", verify(tmp_path / "run.zarr"), found).splitlines()
+    assert lines[1] == (
+        "run.zarr: ranks disagree first at step 0, request a, position 0, op embedding: "
+        "rank 1 has not what rank 0 has"
+    )
+    assert summary.facts(trace)["ranks_disagree"] == {
+        "step": 0, "request": "a", "position": 0, "layer": None, "op": "embedding", "rank": 1,
+    }  # fmt: skip
+    Run().record(tmp_path / "one.zarr")
+    assert "ranks_disagree" not in summary.facts(TraceReader(tmp_path / "one.zarr"))
+    assert len(summary.verified("one.zarr", verify(tmp_path / "one.zarr"), None).splitlines()) == 1

@@ -45,8 +45,10 @@ CAUSES = {
     "another number format": "environment",
     "another device in low precision": "environment",
     "kernels of another version": "environment",
+    "another number of ranks": "collective",
     "another seed or counter": "rng",
     "stale output": "cache",
+    "equal partials, several sums": "collective",
     "unstable op": "race",
     "one bit, once": "corruption",
     "one bit, again there": "corruption",
@@ -87,6 +89,11 @@ def test_a_rule_does_not_hold_without_what_it_rests_on(name):
 OPEN = [
     pytest.param(traces_alone("qkv"), "must be run again to say why", id="traces alone"),
     pytest.param(traces_alone("qkv", kernels=("a", "b")), "whether that is why", id="traces and kernels"),
+    pytest.param(
+        traces_alone("qkv", ranks=Ranks(None, (4, 4), (2,))),
+        "of 4 ranks only 2 had other bits",
+        id="one rank",
+    ),
     pytest.param(measured("qkv", reference=Reference(False), graft=None), "lost", id="not to be had again"),
     pytest.param(measured("qkv", graft=None, repeats=None), "not compared", id="no graft"),
     pytest.param(
@@ -129,7 +136,20 @@ OTHERWISE = [
         id="a kernel that follows the batch is no choice made once",
     ),
     pytest.param(
-        measured("o_proj", ranks=Ranks(True), repeats=Repeats(8, 3)), "race", id="a race among ranks"
+        measured("o_proj", ranks=Ranks(False), repeats=Repeats(8, 3)), "race", id="a race before the sum"
+    ),
+    pytest.param(
+        measured("o_proj", ranks=Ranks(None), repeats=Repeats(8, 3)), "race", id="partials not compared"
+    ),
+    pytest.param(
+        traces_alone("o_proj", manifest=(told("ranks"),), ranks=Ranks(None, (1, 2), invariant=True)),
+        "unknown",
+        id="other ranks, where their number must not matter",
+    ),
+    pytest.param(
+        traces_alone("act", manifest=(told("ranks"),), ranks=Ranks(None, (1, 2))),
+        "unknown",
+        id="other ranks, and no sum",
     ),
     pytest.param(
         measured("o_proj", ranks=Ranks(True), difference=ONE_BIT, graft=WENT_WELL_AGAIN),
@@ -253,7 +273,13 @@ def any_findings(draw: random.Random) -> Findings:
     outcomes = ("recorded", "replayed", "other")
     yes = (True, False)
     keys = (
-        *("config.model", "engine.model_digest", "config.engine.dtype", "config.engine.max_num_seqs"),
+        *(
+            "config.model",
+            "engine.model_digest",
+            "config.engine.dtype",
+            "config.engine.max_num_seqs",
+            "ranks",
+        ),
         *(
             "requests.r1.prompt[20]",
             "requests.r1.sampling.seed",
@@ -286,7 +312,7 @@ def any_findings(draw: random.Random) -> Findings:
         cache=maybe(Cache(draw.choice([0, 3]), draw.choice(yes), 4, draw.choice(yes))),
         draw=maybe(Draw(7, draw.choice([7, 8]), 20, draw.choice([20, 21]), draw.choice(yes))),
         weights=maybe((), (FLIPPED_WEIGHT,), (embedding,), (norm,), (embedding, norm)),
-        ranks=maybe(Ranks(draw.choice(yes))),
+        ranks=maybe(Ranks(draw.choice(yes)), Ranks(None, (4, 2), invariant=draw.choice(yes))),
         again=maybe("", *outcomes),
         stale=Stale(2, "r3", 8) if draw.random() < 0.1 else None,
     )
@@ -332,6 +358,13 @@ def is_lost(f: Findings) -> bool:
     return f.field == "attention" and f.cache.unequal > 0 and f.cache.written_alike
 
 
+def is_a_sum_of_others(f: Findings) -> bool:
+    if f.field != "all_reduce":
+        return False
+    other = "ranks" in {d.key for d in f.manifest} and f.ranks == Ranks(None, (4, 2))
+    return other or (f.ranks == Ranks(True) and (is_dependable(f) or f.repeats.distinct > 1))
+
+
 NEEDS = {
     "input": is_told_otherwise,
     "environment": is_another_dtype,
@@ -340,7 +373,7 @@ NEEDS = {
     "corruption": is_flipped,
     "cache": is_lost,
     "schedule": lambda f: bool(f.schedule) and f.field == "attention" and is_dependable(f),
-    "collective": lambda f: f.ranks == Ranks(True) and f.field == "all_reduce" and is_dependable(f),
+    "collective": is_a_sum_of_others,
     "reduction-order": lambda f: f.batches not in (None, KEPT) and is_dependable(f),
     "kernel-choice": lambda f: (
         bool(f.kernels) and f.batches == KEPT and is_born(f) and f.repeats.distinct == 1

@@ -123,6 +123,19 @@ SENTENCES = [
     pytest.param(
         {"ranks": Ranks(True)}, "ranks", "every rank's partial is equal, only the sum differs", id="ranks"
     ),
+    pytest.param(
+        {"ranks": Ranks(False, (4, 4), (1, 3))},
+        "ranks",
+        "of 4 ranks only 1, 3 differ; the ranks' partials differ",
+        id="some ranks",
+    ),
+    pytest.param(
+        {"ranks": Ranks(None, (4, 2), invariant=True)},
+        "ranks",
+        "recorded on 4 ranks, replayed on 2: partial sums are not comparable; "
+        "both runs add so that the number of ranks changes nothing",
+        id="other ranks",
+    ),
 ]
 
 

@@ -91,7 +91,7 @@ def test_a_rank_that_cannot_begin_is_named(monkeypatch):
 
 
 def test_a_rank_that_hangs_is_named_when_the_limit_is_over(monkeypatch):
-    monkeypatch.setattr(starting, "LIMIT_S", 20.0)
+    monkeypatch.setattr(starting, "_END_S", 0.1)
     engine = start_engine(config(tokens=90))
     (other,) = others()
     with closing(engine):
@@ -125,6 +125,19 @@ def test_ranks_end_when_the_process_that_started_them_is_killed():
 def test_ranks_that_are_not_all_there_leave_none(monkeypatch):
     monkeypatch.setattr(starting, "LIMIT_S", 1.0)
     boot(monkeypatch, "import time; time.sleep(60)")
+    files = len(os.listdir("/proc/self/fd"))
     with pytest.raises(EngineError, match="rank 1 did not come within 1 s"):
         Ranks.start(3)
     assert not others()
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_another_rank_does_not_load_the_framework():
+    engine = start_engine(config())
+    with closing(engine):
+        (other,) = others()
+        for _ in engine.run(engine.own_scheduler()):
+            break
+        loaded = Path(f"/proc/{other}/maps").read_text()
+    assert "numba" in loaded
+    assert "libpaddle" not in loaded

@@ -116,3 +116,26 @@ def test_a_rank_that_draws_another_token_is_named_with_its_step():
     drift = {1: "seed_drift:step=2"}
     with pytest.raises(EngineError, match="before step 3, rank 1 does not agree with the others"):
         told_by_ranks(3, REQUESTS, checkpoint=seeded("llama-tiny", **THREE), fault=drift)
+
+
+def test_no_schedule_changes_a_bit_of_what_all_ranks_have():
+    def rows(**engine: object) -> dict[tuple[str, str, int], bytes]:
+        told = told_by_ranks(2, [*REQUESTS, request("again", prompt(1, 20), 2, max_tokens=4)], **engine)[0]
+        return {
+            place: row.tobytes()
+            for place, computed in told.rows().items()
+            if whole(place[0])
+            for _, row in computed
+        }
+
+    first = rows()
+    for engine in (
+        {"max_num_seqs": 1},
+        {"max_num_batched_tokens": 16},
+        {"enable_prefix_caching": False},
+        {"num_gpu_blocks_override": 3},
+    ):
+        again = rows(**engine)
+        # a row that a cache hit spared is not computed in every run
+        assert all(first[place] == row for place, row in again.items() if place in first)
+        assert len(first.keys() & again.keys()) > 800
