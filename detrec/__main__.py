@@ -1,5 +1,5 @@
 """`python -m detrec`."""
 
-from detrec.cli import main
+from detrec.main import main
 
 main()

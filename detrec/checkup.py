@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 PACKAGES = (
+    "fastdeploy-gpu",
+    "fastdeploy",
     "paddlepaddle",
     "paddlepaddle-gpu",
     "torch",
@@ -23,7 +25,8 @@ VARIABLES = ("FD_DETERMINISTIC_MODE", "FD_DETERMINISTIC_SPLIT_KV_SIZE", "NUMBA_N
 def examine(run: str | None = None) -> dict[str, Any]:
     """Versions, devices, environment and self-tests; `healthy` is false when nothing could be recorded here.
 
-    With `run`, a trace, also whether it can be replayed here bit for bit.
+    With `run`, a trace, also whether it can be replayed here bit for bit; with a serve.yaml or a foreign
+    engine's trace, what in its configuration leaves bits to chance.
     """
     installed = {name: _version(name) for name in PACKAGES}
     frameworks = [
@@ -45,9 +48,27 @@ def examine(run: str | None = None) -> dict[str, Any]:
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "self_tests": tests,
     }
-    if run is not None:
-        facts["replay"] = _outlook(run, frameworks, gpus, installed)
+    if run is not None and run.endswith((".yaml", ".yml")):
+        facts["holes"] = _foreseen(run)
+    elif run is not None:
+        facts |= _outlook(run, frameworks, gpus, installed)
     return facts
+
+
+def _foreseen(serve: str) -> list[str]:
+    """What of a serve.yaml leaves bits to chance."""
+    from detrec.config import load_config
+
+    config = load_config(serve)
+    if config.engine.name != "fastdeploy":
+        return (
+            []
+            if config.engine.deterministic
+            else ["engine.deterministic is false: its kernels promise nothing"]
+        )
+    from detrec.engines.fastdeploy.offline import foreseen_holes
+
+    return foreseen_holes(config, os.environ)
 
 
 def _gpus(installed: dict[str, str | None]) -> tuple[list[dict[str, str]], str]:
@@ -72,7 +93,11 @@ def _outlook(
     from detrec.replayer.portability import Machine, outlook
 
     here = Machine(KERNELS_VERSION, frameworks, gpus, packages)
-    return {"trace": run, **asdict(outlook(TraceReader(run).manifest, here))}
+    manifest = TraceReader(run).manifest
+    facts: dict[str, Any] = {"replay": {"trace": run, **asdict(outlook(manifest, here))}}
+    if "holes" in manifest["engine"]:
+        facts["holes"] = manifest["engine"]["holes"]
+    return facts
 
 
 def _version(package: str) -> str | None:
@@ -126,6 +151,7 @@ def to_text(facts: dict[str, Any]) -> str:
         lines.append("  no framework: pip install 'detrec[cpu]' for Paddle, 'detrec[torch]' for PyTorch")
     if "replay" in facts:
         lines += _replay(facts["replay"])
+    lines += [f"  not deterministic: {hole}" for hole in facts.get("holes", ())]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ cannot be honoured is refused, and the nearest known key is named.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detrec.config_checks import check_together
 from detrec.config_requests import requests_of
 from detrec.config_settings import (
     DEFAULT_SEED,
+    FOREIGN,
     MAX_SEED,
     EngineConfig,
     RecordConfig,
@@ -27,6 +28,7 @@ from detrec.schema import build, known_keys, require
 
 __all__ = [
     "DEFAULT_SEED",
+    "FOREIGN",
     "MAX_SEED",
     "EngineConfig",
     "RecordConfig",
@@ -111,9 +113,10 @@ def serve_config(
     engine = dict(data.get("engine") or {})
     if environ is not None:
         _honour_environment(engine, environ)
+    section = _engine(engine, f"{where}: engine")
     config = ServeConfig(
-        model=_model_path(data["model"], base, where),
-        engine=build(EngineConfig, engine, f"{where}: engine"),
+        model=_model_path(data["model"], base, where, foreign=section.name in FOREIGN),
+        engine=section,
         requests=requests_of(data.get("requests", []), base, where),
         record=build(RecordConfig, data.get("record") or {}, f"{where}: record"),
     )
@@ -121,12 +124,23 @@ def serve_config(
     return config
 
 
-def _model_path(model: Any, base: Path, where: str) -> str:
+def _engine(data: dict[str, Any], where: str) -> EngineConfig:
+    """The section; what a foreign engine is to make of its own arguments only that engine knows."""
+    name = data.get("name")
+    own = FOREIGN.get(name, data) if isinstance(name, str) else data
+    arguments = {key: value for key, value in data.items() if key not in own}
+    engine = build(EngineConfig, {key: value for key, value in data.items() if key in own}, where)
+    return replace(engine, arguments=arguments)
+
+
+def _model_path(model: Any, base: Path, where: str, *, foreign: bool) -> str:
     if not isinstance(model, str):
         raise ConfigError(f"{where}: model: expected a name or a path, got {model!r}")
     if model.startswith("builtin:") or Path(model).is_absolute():
         return model
-    return str(base / Path(model).expanduser())
+    path = base / Path(model).expanduser()
+    # to a foreign engine it may be a name that only that engine can look up
+    return model if foreign and not path.exists() else str(path)
 
 
 _ENVIRONMENT: dict[str, tuple[str, Callable[[str], bool | int]]] = {

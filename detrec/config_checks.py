@@ -1,12 +1,17 @@
 """What no single key of serve.yaml can tell: settings that contradict each other."""
 
-from detrec.config_settings import ServeConfig
+from detrec.config_settings import FOREIGN, ServeConfig
 from detrec.errors import ConfigError
 
 
 def check_together(config: ServeConfig, where: str) -> None:
     """Raise ConfigError for settings that cannot hold together."""
     engine = config.engine
+    if not config.requests:
+        raise ConfigError(f"{where}: requests: none given", hint="add a list of requests, or a .jsonl file")
+    if engine.name in FOREIGN:
+        _check_foreign(config, where)
+        return
     if engine.reduction == "tp_invariant" and not engine.deterministic:
         raise ConfigError(
             f"{where}: engine.reduction: tp_invariant needs deterministic: true, got false",
@@ -33,5 +38,13 @@ def check_together(config: ServeConfig, where: str) -> None:
             f"got engine.framework: {engine.framework}",
             hint="set engine.framework: torch",
         )
-    if not config.requests:
-        raise ConfigError(f"{where}: requests: none given", hint="add a list of requests, or a .jsonl file")
+
+
+def _check_foreign(config: ServeConfig, where: str) -> None:
+    for request in config.requests:
+        if request.arrival:
+            raise ConfigError(
+                f"{where}: request {request.id}: arrival: {config.engine.name} counts no steps before it is "
+                f"asked, got {request.arrival}",
+                hint="leave arrival out: all requests are given at once",
+            )

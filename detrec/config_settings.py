@@ -1,11 +1,14 @@
 """The keys of serve.yaml, their types, defaults and bounds, as frozen dataclasses."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 DEFAULT_SEED = 42
 MAX_SEED = 922337203685477580
+
+FOREIGN: dict[str, tuple[str, ...]] = {"fastdeploy": ("name", "deterministic", "split_kv_size")}
+"""Engines that detrec did not write, and the keys of their section that are detrec's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +48,11 @@ class EngineConfig:
 
     `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
     `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed
-    parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits.
+    parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits. Of a foreign engine only the
+    keys of FOREIGN are here; whatever else its section says is in `arguments`, by its own names.
     """
 
-    name: str = field(default="builtin", metadata={"choices": ("builtin",)})
+    name: str = field(default="builtin", metadata={"choices": ("builtin", *FOREIGN)})
     framework: str = field(default="paddle", metadata={"choices": ("paddle", "torch")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "gpu")})
     dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16", "float16")})
@@ -65,6 +69,13 @@ class EngineConfig:
     use_cudagraph: bool = True
     split_kv_size: int = field(default=16, metadata={"min": 1, "power_of_two": True})
     seed: int | None = field(default=None, metadata={"min": 0, "max": MAX_SEED})
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"derived": True})
+
+    def to_json(self) -> dict[str, Any]:
+        """The section as serve.yaml has it."""
+        if self.name in FOREIGN:
+            return {key: getattr(self, key) for key in FOREIGN[self.name]} | self.arguments
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("derived")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,5 +102,5 @@ class ServeConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, so that `serve_config(config.to_json())` gives the config back."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps({**asdict(self), "engine": self.engine.to_json()}))
         return plain

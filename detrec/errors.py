@@ -39,8 +39,8 @@ class ModelError(DetrecError):
     usual_hint = "check the model's files, or fetch them again"
 
 
-class EngineError(DetrecError):
-    """The engine cannot go on, or cannot be had on this machine."""
+class EngineError(DetrecError, RuntimeError):
+    """The engine cannot go on, or cannot be had on this machine. A RuntimeError too, as kernels raise it."""
 
     usual_hint = "detrec doctor says what this machine can run"
 

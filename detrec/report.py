@@ -28,16 +28,16 @@ def check_by(by: str) -> None:
         raise ConfigError(f"--by {by}: expected bits or sketch")
 
 
-def verdict(comparison: Comparison, tolerance: Tolerance | None = None) -> str:
-    """ "identical", "diverged" or "incomplete"; by `tolerance` "close" stands for bits that are not equal."""
-    if tolerance is None or comparison.verdict == "identical":
+def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> str:
+    """One of "identical", "diverged" and "incomplete"; `by` "sketch" also "close", of bits that differ."""
+    if tolerance is None or by == "bits" or comparison.verdict == "identical":
         return comparison.verdict
     return {"close": "close", "apart": "diverged", "unknown": "incomplete"}[tolerance.verdict]
 
 
-def exit_code(comparison: Comparison, tolerance: Tolerance | None = None) -> int:
-    """0 identical, or close by `tolerance`; 1 diverged, 2 could not tell."""
-    return _EXIT_CODES[verdict(comparison, tolerance)]
+def exit_code(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> int:
+    """0 identical, or close by sketch; 1 diverged, 2 could not tell."""
+    return _EXIT_CODES[verdict(comparison, tolerance, by)]
 
 
 def to_json(
@@ -64,10 +64,13 @@ def to_json(
     if flip and not math.isfinite(flip["margin"]):
         # a row with one token above -inf has no second: JSON has no infinity
         flip["margin"] = None
+    kernels = comparison.kernels
     data = {
-        "verdict": verdict(comparison, tolerance if by == "sketch" else None),
+        "verdict": verdict(comparison, tolerance, by),
         "first": first,
         "counts": asdict(comparison.counts),
+        "rows": asdict(comparison.rows),
+        "kernels": None if kernels is None else {"recorded": kernels[0], "replayed": kernels[1]},
         "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
         "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
@@ -99,11 +102,12 @@ def to_text(
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
     by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
-    heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else _verdict(comparison)
+    heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
     return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
 
-def _verdict(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
+    """The verdict in a line: "diverged: first at step 2, request r0, ..."."""
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
         size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"

@@ -1,6 +1,7 @@
 """Plain data into frozen dataclasses, refusing what does not fit.
 
-Field metadata gives the bounds: `min`, `max`, `above` (exclusive), `choices`, `power_of_two`.
+Field metadata gives the bounds: `min`, `max`, `above` (exclusive), `choices`, `power_of_two`; what is
+`derived` is no key.
 """
 
 import difflib
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def known_keys(data: Mapping[str, Any], cls: type, where: str) -> None:
     """Refuse a key that `cls` does not have, naming the nearest one it has."""
-    names = [f.name for f in fields(cls)]
+    names = [f.name for f in fields(cls) if not f.metadata.get("derived")]
     for key in data:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)

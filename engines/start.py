@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Request
 from detrec.engines.instrument import Instrument
-from detrec.errors import ConfigError
+from detrec.errors import ConfigError, EngineError
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total): called as work goes on."""
@@ -35,6 +35,8 @@ def start_engine(
     from detrec.engines.faults import arm, check_ranks
     from detrec.kernels.cpu.compiling import compiled_before
 
+    if config.engine.name != "builtin":
+        raise EngineError(f"engine.name: {config.engine.name} does not run in this process")
     checkpoint = open_checkpoint(config.model)
     if requests is None:
         requests = resolve_requests(config, checkpoint)

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 import warnings
@@ -56,7 +57,20 @@ def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device
     module = framework_module(framework)
     if framework == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
-    return module.empty(shape, dtype=dtype, device=device)
+    if _names_device(module.empty):
+        return module.empty(shape, dtype=dtype, device=device)
+    # a Paddle older than 3.3 gives memory on the device that is set
+    before = module.device.get_device()
+    module.device.set_device(device)
+    try:
+        return module.empty(shape, dtype=dtype)
+    finally:
+        module.device.set_device(before)
+
+
+@functools.cache
+def _names_device(function: Any) -> bool:
+    return "device" in inspect.signature(function).parameters
 
 
 def prefer_huge_pages(view: np.ndarray) -> np.ndarray:
@@ -99,6 +113,13 @@ def host_view(tensor: Any) -> np.ndarray:
     return np.from_dlpack(tensor)
 
 
+def device_view(tensor: Any) -> DeviceArray:
+    """The memory of a GPU's tensor as a DeviceArray, which keeps it alive: no copy, nobody waits."""
+    tensor = tensor.detach()
+    strides = tensor.stride() if callable(getattr(tensor, "stride", None)) else tensor.strides
+    return DeviceArray(data_ptr(tensor), dtype(tensor), tuple(tensor.shape), tuple(strides), tensor)
+
+
 def _int16(tensor: Any) -> Any:
     owner = type(tensor).__module__.partition(".")[0]
     return framework_module("torch").int16 if owner == "torch" else "int16"
@@ -123,6 +144,14 @@ def synchronize(framework: str, device: str = "cpu") -> None:
         module.cuda.synchronize(_device(framework, device))
     else:
         module.device.synchronize(device)
+
+
+def current_stream(framework: str, device: str) -> int:
+    """The handle of the CUDA stream that `framework` gives its work to on `device`."""
+    module = framework_module(framework)
+    if framework == "torch":
+        return int(module.cuda.current_stream(_device(framework, device)).cuda_stream)
+    return int(module.device.current_stream(device).stream_base.cuda_stream)
 
 
 def serve_triton(framework: str) -> None:
@@ -170,11 +199,3 @@ def as_torch(array: DeviceArray) -> Any:
     span = reach * size if array.count else 0
     flat = base[start : start + span].view(getattr(torch, array.dtype))
     return flat.as_strided(array.shape, array.strides)
-
-
-def to_device(framework: str, array: np.ndarray, device: str) -> DeviceArray:
-    """A copy of `array` on `device`; uint16 is taken as the bits of bfloat16. The host waits for it."""
-    kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
-    tensor = from_numpy(framework, np.ascontiguousarray(array).reshape(-1).view(np.uint8), device)
-    synchronize(framework, device)
-    return DeviceArray(data_ptr(tensor), kind, array.shape, (), tensor)

@@ -144,6 +144,14 @@ class Stream:
         _call("cudaGraphLaunch", graph.executable, self._stream)
 
 
+class BorrowedStream(Stream):
+    """A stream that somebody else made and keeps, by its handle; 0 is the default stream."""
+
+    def __init__(self, handle: int) -> None:
+        self._stream = _runtime().cudaStream_t(handle)
+        self.handle = handle
+
+
 class Event:
     """A mark in a stream."""
 
@@ -192,6 +200,38 @@ def pinned(nbytes: int) -> np.ndarray:
     # every view of it keeps `memory` alive
     _free_with(memory, "cudaFreeHost", address)
     return np.frombuffer(memoryview(memory), np.uint8)
+
+
+def allocate(nbytes: int) -> int:
+    """The address of new memory of the current device that is no framework's."""
+    return int(_call("cudaMalloc", nbytes))
+
+
+def free(address: int) -> None:
+    """Give back what `allocate` gave."""
+    _call("cudaFree", address)
+
+
+def fill(address: int, byte: int, nbytes: int) -> None:
+    """Set every byte, on the default stream."""
+    _call("cudaMemset", address, byte, nbytes)
+
+
+def share(address: int) -> bytes:
+    """A handle by which another process can reach memory that `allocate` gave."""
+    return bytes(_call("cudaIpcGetMemHandle", address).reserved)
+
+
+def open_shared(handle: bytes) -> int:
+    """The address, in this process and for the current device, of another process's shared memory."""
+    opaque = _runtime().cudaIpcMemHandle_t()
+    opaque.reserved = handle
+    return int(_call("cudaIpcOpenMemHandle", opaque, _runtime().cudaIpcMemLazyEnablePeerAccess))
+
+
+def close_shared(address: int) -> None:
+    """Close what `open_shared` gave."""
+    _call("cudaIpcCloseMemHandle", address)
 
 
 def download(array: DeviceArray) -> np.ndarray:

@@ -10,10 +10,11 @@ from detrec.kernels.device_array import DeviceArray
 class Device:
     """The GPU `name`, "gpu" or "gpu:1", with memory of `framework`.
 
-    EngineError where there is no such GPU, with what to do about it.
+    `stream` is the handle of the stream that an engine works in that has its own; None makes one. EngineError
+    where there is no such GPU, with what to do about it.
     """
 
-    def __init__(self, framework: str, name: str) -> None:
+    def __init__(self, framework: str, name: str, stream: int | None = None) -> None:
         index = int(name.partition(":")[2] or 0)
         found = cuda.device_count()
         if index >= found:
@@ -25,7 +26,7 @@ class Device:
         cuda.set_device(index)
         arrays.serve_triton(framework)
         self.framework, self.name, self.index = framework, name, index
-        self.stream = cuda.Stream()
+        self.stream = cuda.Stream() if stream is None else cuda.BorrowedStream(stream)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Memory with whatever was in it."""

@@ -11,7 +11,17 @@ from typing import Any
 
 from detrec.kernels import KERNELS_VERSION
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "paddlepaddle", "paddlepaddle-gpu", "torch", "triton")
+_PACKAGES = (
+    "fastdeploy-gpu",
+    "fastdeploy",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "paddlepaddle",
+    "paddlepaddle-gpu",
+    "torch",
+    "triton",
+)
 _VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_NUM_THREADS")
 _PREFIXES = ("FD_", "FLAGS_")
 

@@ -110,6 +110,11 @@ class TraceReader:
             self._columns[path] = self._chunks.array(spec, self.counts[spec.count])
         return self._columns[path]
 
+    def attached(self, name: str) -> bytes | None:
+        """What the recorder kept under `name`; None where nothing was."""
+        key = f"attached/{name}"
+        return self._chunks.file(key) if key in self._chunks.digests else None
+
     @property
     def row_step(self) -> np.ndarray:
         """The step of each row."""
@@ -180,9 +185,12 @@ class TraceReader:
             for name, tokens in zip(self._request_ids, latest, strict=True)
         }
 
-    def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
-        """Fingerprints of rows [start, stop), uint64 [stop - start, ops]; 0 where none was recorded."""
-        return self._rows_of(f"fingerprints/{rank}", start, stop, rank)
+    def fingerprints(self, start: int, stop: int, rank: int = 0, *, checked: bool = True) -> np.ndarray:
+        """Fingerprints of rows [start, stop), uint64 [stop - start, ops]; 0 where none was recorded.
+
+        Not `checked`, they are as the store has them, whatever the digests say.
+        """
+        return self._rows_of(f"fingerprints/{rank}", start, stop, rank, checked)
 
     @property
     def has_sketches(self) -> bool:
@@ -210,25 +218,26 @@ class TraceReader:
         self._chunks.present(spec.key(chunk), spec.chunk * spec.row_bytes)
         return self._chunks.digests[spec.key(chunk)]
 
-    def _rows_of(self, path: str, start: int, stop: int, rank: int) -> np.ndarray:
+    def _rows_of(self, path: str, start: int, stop: int, rank: int, checked: bool = True) -> np.ndarray:
         """Rows [start, stop) of an array that has a row for each row of the trace."""
         if not (0 <= start <= stop <= self.n_rows and 0 <= rank < self.ranks):
             raise ValueError(
                 f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
             )
         spec = self._specs[path]
+        size, end = spec.chunk, spec.chunks(stop) if stop > start else 0
         parts = [
-            self._latest_chunk(path, chunk)[max(start - chunk * spec.chunk, 0) : stop - chunk * spec.chunk]
-            for chunk in range(
-                start // spec.chunk, spec.chunks(stop) if stop > start else start // spec.chunk
-            )
+            self._latest_chunk(path, chunk, checked)[max(start - chunk * size, 0) : stop - chunk * size]
+            for chunk in range(start // size, end)
         ]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(spec.shape(0), spec.dtype)
 
-    def _latest_chunk(self, path: str, chunk: int) -> np.ndarray:
-        """A chunk of an array; the latest one of each array stays in memory."""
+    def _latest_chunk(self, path: str, chunk: int, checked: bool) -> np.ndarray:
+        """A chunk of an array; the latest checked one of each array stays in memory."""
+        if not checked:
+            return self._chunks.chunk(self._specs[path], chunk, self.n_rows, checked=False)
         if self._latest.get(path, (-1, None))[0] != chunk:
             self._latest[path] = chunk, self._chunks.chunk(self._specs[path], chunk, self.n_rows)
         return self._latest[path][1]

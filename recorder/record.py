@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Probe, Request, Scheduler
 from detrec.engines.start import Progress, start_engine
-from detrec.errors import ModelError
+from detrec.errors import ConfigError, ModelError
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.manifest import environment_manifest
 from detrec.recorder.probe import TraceProbe
@@ -52,6 +52,14 @@ def record(
     An exception, Ctrl-C included, leaves a trace that can be read up to its last step and says `failed`.
     """
     TraceWriter.check_free(output, overwrite=overwrite)
+    if config.engine.name == "fastdeploy":
+        from detrec.recorder.fastdeploy_run import record_on_fastdeploy
+
+        if fault:
+            raise ConfigError(
+                "--fault: faults are injected into the built-in engine only", hint="leave it out"
+            )
+        return record_on_fastdeploy(config, output, overwrite=overwrite, notify=notify, progress=progress)
     engine = start_engine(config, fault=fault, notify=notify, progress=progress)
     with closing(engine):
         return run_recorded(

@@ -11,7 +11,7 @@ import numpy as np
 
 from detrec.config import SamplingParams
 from detrec.engines.base import Request
-from detrec.recorder.schema import ArraySpec
+from detrec.recorder.schema import GROUPS, ArraySpec, group_metadata
 
 _DTYPES = {int: "int64", int | None: "int64", float: "float64", bool: "bool"}
 _NUMBERS = {field.name: _DTYPES[field.type] for field in fields(SamplingParams) if field.type in _DTYPES}  # type: ignore[index]
@@ -62,3 +62,20 @@ def requests_from_arrays(
             Request(name, tuple(prompt), SamplingParams(**numbers, **lists), column["arrival"][index])
         )
     return tuple(requests)
+
+
+def fixed_files(requests: Sequence[Request]) -> dict[str, bytes]:
+    """Files that do not change after the start: groups and requests."""
+    arrays, attributes = requests_to_arrays(requests)
+    files = {
+        f"{group}/zarr.json": group_metadata(attributes if group == "requests" else {}) for group in GROUPS
+    }
+    for path, values in arrays.items():
+        spec = REQUEST_ARRAYS[path]
+        files[f"{path}/zarr.json"] = spec.metadata(len(values))
+        for chunk in range(spec.chunks(len(values))):
+            part = values[chunk * spec.chunk : (chunk + 1) * spec.chunk]
+            whole = np.zeros(spec.chunk, spec.dtype)
+            whole[: len(part)] = part
+            files[spec.key(chunk)] = spec.encode(whole)
+    return files

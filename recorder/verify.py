@@ -67,6 +67,7 @@ def examine(path: str | Path) -> Verification:
             expected |= {key for key in present if _is_of(spec, key, rows // spec.chunk)}
     if root["status"] == "recording":
         expected.add(TAIL)
+        expected |= {key for key in present if key.startswith("attached/")}
     if root["status"] == "recording" or chunks.flushed:
         expected |= {key for key in present if key.endswith(PARTIAL)}
         expected |= {progress_file(rank) for rank in range(1, root["ranks"])}

@@ -14,6 +14,7 @@ import numpy as np
 from detrec.replayer.columns import Columns
 from detrec.replayer.divergence import DivergentRows
 from detrec.replayer.gather import Sides
+from detrec.replayer.step_map import StepMap
 from detrec.replayer.trace import Trace
 
 BLOCK_BYTES = 16 << 20
@@ -66,13 +67,16 @@ def compare_cells(
     samples: Pairs,
     mask: np.ndarray,
     *,
+    steps: StepMap | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    sighted: Callable[[DivergentRows], None] | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> tuple[Cells, DivergentRows]:
     """Compare the cells of `rows`, and of `samples` for the ops that run on rows that sample.
 
     `mask`, bool [ops, lanes], says which columns either run records; a cell there that neither has is
-    missing.
+    missing. `steps` is told where cells differ or are missing, `sighted` once, of the first rows that were
+    found to differ.
     """
     groups = [
         _Group(pairs, np.flatnonzero(which), mask[which])
@@ -91,7 +95,10 @@ def compare_cells(
                     cells.compared += len(part) * int(group.mask.sum())
                     cells.unread += len(part) * int(group.mask.sum())
                 elif len(part) and len(group.ops):
-                    found += _compare_rows(cells, sides, part, group, block_bytes)
+                    found += _compare_rows(cells, sides, part, group, block_bytes, steps)
+            if found and sighted is not None:
+                sighted(join(found))
+                sighted = None
             progress(min(end * size, recorded.n_rows), recorded.n_rows)
     return cells, join(found)
 
@@ -152,33 +159,45 @@ def _equal_chunks(recorded: Trace, replayed: Trace, groups: list[_Group]) -> lis
 
 
 def _compare_rows(
-    cells: Cells, sides: Sides, pairs: Pairs, group: _Group, block_bytes: int
+    cells: Cells, sides: Sides, pairs: Pairs, group: _Group, block_bytes: int, steps: StepMap | None
 ) -> list[DivergentRows]:
     """Compare `pairs` in parts: a stored chunk may be larger than memory is meant to be."""
     size = max(block_bytes // max(sides.row_bytes, 1), 1)
     found = []
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
-        left, right = sides.take(part.recorded, part.replayed, group.ops)
-        if left.min() > 0 and np.array_equal(left, right):
+        # where the last rows differed these will too, and would be read twice
+        checked = sides.differed
+        left, right = sides.take(part.recorded, part.replayed, group.ops, checked=checked)
+        sides.differed = not (np.array_equal(left, right) and left.min() > 0)
+        if not sides.differed:
             cells.compared += left.size
             continue
-        rows = _compare_block(cells, left, right, part, group)
+        if not checked:
+            left, right = sides.take(part.recorded, part.replayed, group.ops)
+        rows = _compare_block(cells, left, right, part, group, steps)
         if len(rows):
             found.append(rows)
     return found
 
 
 def _compare_block(
-    cells: Cells, left: np.ndarray, right: np.ndarray, pairs: Pairs, group: _Group
+    cells: Cells,
+    left: np.ndarray,
+    right: np.ndarray,
+    pairs: Pairs,
+    group: _Group,
+    steps: StepMap | None,
 ) -> DivergentRows:
     differ = left != right
     here, there = left != 0, right != 0
     both = here & there
-    compared = int(np.count_nonzero(both))
-    cells.compared += compared
-    cells.missing += int(np.count_nonzero(here | there | group.mask)) - compared
+    missing = (here | there | group.mask) & ~both
+    cells.compared += int(np.count_nonzero(both))
+    cells.missing += int(np.count_nonzero(missing))
     differ &= both
+    if steps is not None:
+        steps.note(pairs.recorded, group.ops, differ, missing)
     at = np.flatnonzero(differ.any(axis=(1, 2)))
     differ = differ[at]
     total = differ.sum(axis=(1, 2), dtype=np.int32)

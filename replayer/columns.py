@@ -34,6 +34,11 @@ class Columns:
     lanes: tuple[Lanes, Lanes]
     incomparable: tuple[str, ...]
 
+    @property
+    def n_lanes(self) -> int:
+        """How many ranks stand side by side."""
+        return len(self.lanes[0])
+
 
 def columns_of(recorded: Trace, replayed: Trace) -> Columns:
     """The columns to compare."""

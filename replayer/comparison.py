@@ -8,6 +8,7 @@ from detrec.replayer.agreement import Disagreement
 from detrec.replayer.divergence import Divergence, DivergentRows
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDiff
+from detrec.replayer.step_map import StepMap
 from detrec.replayer.tokens import Tokens
 
 
@@ -47,7 +48,8 @@ class Comparison:
     have other numbers of ranks. `disagreements`: where the ranks of either run first differ among themselves
     in what all of them should have. `kernels`: what ran the op of `first` in either run, where that is not
     the same. `born[i]`: were the cells at the first divergent op of row i of `divergent` born there?
-    `unread` of the compared cells are equal by the digest of their chunk.
+    `unread` of the compared cells are equal by the digest of their chunk. `steps`: where cells differ or are
+    missing, step by step.
     """
 
     verdict: str
@@ -66,3 +68,4 @@ class Comparison:
     born: np.ndarray
     unread: int
     seconds: float
+    steps: StepMap

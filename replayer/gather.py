@@ -1,4 +1,9 @@
-"""Fingerprints of any rows of a trace, read in whole chunks of which the latest stay in memory."""
+"""Fingerprints of any rows of a trace, read in whole chunks of which the latest stay in memory.
+
+Rows are first taken as they are stored: where both runs have the same bits, either vouches for the other,
+and a digest would take longer than all the rest. What differs is taken again, and then its digest is
+checked.
+"""
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +35,9 @@ class Gather:
         self._unit = max(trace.fingerprint_chunk_rows // max(parts, 1), 1)
         self._room = max(cache_bytes // max(self._unit * self.row_bytes, 1), 2)
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._checked: set[int] = set()
 
-    def take(self, rows: np.ndarray, ops: np.ndarray) -> np.ndarray:
+    def take(self, rows: np.ndarray, ops: np.ndarray, *, checked: bool = True) -> np.ndarray:
         """uint64 [rows, ops, lanes], a view where it can be: do not write to it.
 
         `rows`, int64 [n], in any order; `ops` are indices into `columns`.
@@ -39,46 +45,58 @@ class Gather:
         unit, columns = rows // self._unit, _selector(ops)
         if len(rows) and (unit == unit[0]).all():
             number = int(unit[0])
-            return self._chunk(number)[:, columns][_selector(rows - number * self._unit)]
+            return self._chunk(number, checked)[:, columns][_selector(rows - number * self._unit)]
         out = np.empty((len(rows), len(ops), len(self._lanes)), np.uint64)
         order = np.argsort(unit, kind="stable")
         for some in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(rows) else ():
             number = int(unit[some[0]])
-            out[_selector(some)] = self._chunk(number)[:, columns][
+            out[_selector(some)] = self._chunk(number, checked)[:, columns][
                 _selector(rows[some] - number * self._unit)
             ]
         return out
 
-    def _chunk(self, number: int) -> np.ndarray:
-        if number in self._cache:
+    def _chunk(self, number: int, checked: bool) -> np.ndarray:
+        if number in self._cache and (not checked or number in self._checked):
             self._cache.move_to_end(number)
             return self._cache[number]
         while len(self._cache) >= self._room:
-            self._cache.popitem(last=False)
+            self._checked.discard(self._cache.popitem(last=False)[0])
         start = number * self._unit
         stop = min(start + self._unit, self._trace.n_rows)
         ranks = range(self._lanes.n_ranks)
-        prints = [self._trace.fingerprints(start, stop, rank)[:, self._columns] for rank in ranks]
+        prints = [
+            self._trace.fingerprints(start, stop, rank, checked=checked)[:, self._columns] for rank in ranks
+        ]
         chunk = self._cache[number] = self._lanes.of(prints)
+        if checked:
+            self._checked.add(number)
         return chunk
 
 
 class Sides:
-    """Rows of both runs at once. Checking what is read takes longer than comparing it: each has a thread."""
+    """Rows of both runs at once. Reading takes longer than comparing: each has a thread.
+
+    `differed`: were the rows that were compared last not all equal?
+    """
 
     def __init__(self, recorded: Trace, replayed: Trace, columns: Columns) -> None:
         self._ours = Gather(recorded, columns.recorded, columns.lanes[0])
         self._theirs = Gather(replayed, columns.replayed, columns.lanes[1])
         self.row_bytes = self._ours.row_bytes
+        self.differed = False
         # a reader is for one thread: a trace beside itself is read in turn
         self._pool = None if recorded is replayed else ThreadPoolExecutor(1)
 
-    def take(self, ours: np.ndarray, theirs: np.ndarray, ops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(
+        self, ours: np.ndarray, theirs: np.ndarray, ops: np.ndarray, *, checked: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """`Gather.take` of either side."""
         if self._pool is None:
-            return self._ours.take(ours, ops), self._theirs.take(theirs, ops)
-        other = self._pool.submit(self._theirs.take, theirs, ops)
-        return self._ours.take(ours, ops), other.result()
+            return self._ours.take(ours, ops, checked=checked), self._theirs.take(
+                theirs, ops, checked=checked
+            )
+        other = self._pool.submit(self._theirs.take, theirs, ops, checked=checked)
+        return self._ours.take(ours, ops, checked=checked), other.result()
 
     def __enter__(self) -> "Sides":
         return self

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from detrec.config import FOREIGN
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -31,6 +33,8 @@ class Outlook:
 def outlook(manifest: Mapping[str, Any], here: Machine) -> Outlook:
     """Can `here` replay the recording of `manifest`, schedule and tokens forced, with equal bits?"""
     engine, recorded = manifest["config"]["engine"], manifest["environment"]
+    if engine.get("name") in FOREIGN:
+        return _foreign(engine["name"], here)
     device = manifest["engine"].get("device", {"kind": "cpu"})
     if not engine["deterministic"]:
         return Outlook("no", ("it was recorded with deterministic: false, whose kernels promise nothing",))
@@ -49,6 +53,12 @@ def outlook(manifest: Mapping[str, Any], here: Machine) -> Outlook:
             overrides.append("engine.device=cpu")
         return Outlook("yes", ("float32 has the same bits on GPUs and CPUs",), tuple(overrides))
     return _low_precision(engine["dtype"], device, recorded["packages"], here, tuple(overrides))
+
+
+def _foreign(name: str, here: Machine) -> Outlook:
+    if not any(version for package, version in here.packages.items() if package.startswith(name)):
+        return Outlook("no", (f"it was recorded on {name}, which is not installed here",))
+    return Outlook("unknown", (f"it was recorded on {name}, whose kernels are not detrec's",))
 
 
 def _low_precision(

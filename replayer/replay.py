@@ -9,10 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from detrec.config import ServeConfig, apply_overrides, serve_config
+from detrec.config import FOREIGN, EngineConfig, ServeConfig, apply_overrides, serve_config
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
@@ -20,7 +21,7 @@ from detrec.recorder.record import Recording, run_recorded
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
-from detrec.replayer.explain import explain_replay
+from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
 from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
 
@@ -81,30 +82,19 @@ def replay(
         )
     if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
         raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
-    engine = start_engine(
-        config,
-        requests=recorded.requests,
-        forced=None if mode == "free" else recorded.taken_tokens(),
-        fault=fault,
-        notify=notify,
-        progress=progress,
-    )
-    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
-    known = set(recorded.ops)
-    ops = [name for name in engine.op_names if name in known]
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        with closing(engine):
-            recording = run_recorded(
-                engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress
-            )
+        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
         tolerance = (
             compare_sketches(recorded, again) if again.has_sketches and recorded.has_sketches else None
         )
         diagnosis = None
-        if diagnose:
+        if diagnose and {config.engine.name, recorded.manifest["config"]["engine"]["name"]} & {*FOREIGN}:
+            # only the built-in engine can be looked into by running it again
+            diagnosis = explain_traces(recorded, again, comparison)
+        elif diagnose:
             diagnosis = explain_replay(
                 recorded,
                 again,
@@ -117,6 +107,42 @@ def replay(
                 progress=progress,
             )
     return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def _run(
+    config: ServeConfig,
+    recorded: TraceReader,
+    path: str,
+    mode: str,
+    fault: str,
+    overwrite: bool,
+    notify: Callable[[str], None],
+    progress: Progress | None,
+) -> Recording:
+    """The second run, as a trace at `path`."""
+    if config.engine.name == "fastdeploy":
+        from detrec.recorder.fastdeploy_run import replay_on_fastdeploy
+
+        if fault:
+            raise ConfigError(
+                "--fault: faults are injected into the built-in engine only", hint="leave it out"
+            )
+        return replay_on_fastdeploy(
+            config, recorded, path, mode=mode, overwrite=overwrite, notify=notify, progress=progress
+        )
+    engine = start_engine(
+        config,
+        requests=recorded.requests,
+        forced=None if mode == "free" else recorded.taken_tokens(),
+        fault=fault,
+        notify=notify,
+        progress=progress,
+    )
+    scheduler = engine.follow(ForcedSchedule(recorded)) if mode == "schedule" else engine.own_scheduler()
+    known = set(recorded.ops)
+    ops = [name for name in engine.op_names if name in known]
+    with closing(engine):
+        return run_recorded(engine, scheduler, config, path, ops=ops, overwrite=overwrite, progress=progress)
 
 
 def _require_steps(recorded: TraceReader) -> None:
@@ -135,9 +161,19 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
             "--set requests: a replay runs the trace's own requests", hint="record the others instead"
         )
     data = dict(recorded.manifest["config"])
+    data["engine"] = _engine_section(data["engine"], overrides)
     # the trace keeps the requests as they were run, apart from the config
     data["requests"] = [{"id": r.id, "prompt_token_ids": list(r.prompt)} for r in recorded.requests]
     config = serve_config(
         apply_overrides(data, overrides), environ=os.environ, where=f"{recorded.path}: config"
     )
     return replace(config, requests=())
+
+
+def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The recorded section; where `overrides` name another engine, what that one has of it."""
+    name = apply_overrides({"engine": dict(recorded)}, overrides)["engine"].get("name")
+    if name == recorded["name"] or name in FOREIGN:
+        return recorded
+    own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}
+    return {key: value for key, value in recorded.items() if key in own and value is not None}

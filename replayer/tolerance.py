@@ -16,7 +16,7 @@ from detrec.replayer.align import align
 from detrec.replayer.columns import Columns, columns_of
 from detrec.replayer.divergence import split_name
 from detrec.replayer.run import Run, request_ids, run_of
-from detrec.replayer.trace import Trace
+from detrec.replayer.trace import SketchedTrace, Trace
 
 UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """The largest relative error of one rounding, by dtype."""
@@ -112,7 +112,7 @@ def units_apart(ours: np.ndarray, theirs: np.ndarray, unit: float) -> np.ndarray
     return units
 
 
-def require_sketches(trace: Trace) -> None:
+def require_sketches(trace: SketchedTrace) -> None:
     """Raise TraceError unless the trace has sketches."""
     if not trace.has_sketches:
         raise TraceError(
@@ -121,7 +121,7 @@ def require_sketches(trace: Trace) -> None:
         )
 
 
-def compare_sketches(recorded: Trace, replayed: Trace) -> Tolerance:
+def compare_sketches(recorded: SketchedTrace, replayed: SketchedTrace) -> Tolerance:
     """Compare every cell that has a sketch in both runs, on rank 0.
 
     Only what both runs computed from the same tokens is compared: after another token was drawn, nothing.
@@ -161,7 +161,8 @@ def _allowed(units: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def _dtype(trace: Trace) -> str:
-    dtype: str = trace.manifest["config"]["engine"]["dtype"]
+    # the section of a foreign engine may not say, its worker did
+    dtype: str = trace.manifest["config"]["engine"].get("dtype") or trace.manifest["engine"]["dtype"]
     return dtype
 
 
@@ -179,7 +180,7 @@ def _blocks(ours: Run, theirs: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield here[start : start + _BLOCK_ROWS], there[start : start + _BLOCK_ROWS]
 
 
-def _take(trace: Trace, rows: np.ndarray) -> np.ndarray:
+def _take(trace: SketchedTrace, rows: np.ndarray) -> np.ndarray:
     """Sketches of any rows, float32 [rows, ops, PARTS]."""
     first, stop = int(rows.min()), int(rows.max()) + 1
     if stop - first <= 4 * len(rows):

@@ -69,15 +69,8 @@ class Trace(Protocol):
         """A whole array: `steps/slice_start`, and those of `slices` and `events`."""
         ...
 
-    def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
-        """uint64 [stop - start, ops]; 0 is not recorded."""
-        ...
-
-    @property
-    def has_sketches(self) -> bool: ...
-
-    def sketches(self, start: int, stop: int) -> np.ndarray:
-        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
+    def fingerprints(self, start: int, stop: int, rank: int = 0, *, checked: bool = True) -> np.ndarray:
+        """uint64 [stop - start, ops]; 0 is not recorded. Not `checked`, no digest is looked at."""
         ...
 
     def fingerprint_digest(self, rank: int, chunk: int) -> str | None:
@@ -86,4 +79,15 @@ class Trace(Protocol):
 
     def kernels_of(self, step: int) -> tuple[str, ...]:
         """The kernel that ran each op of `ops` in that step."""
+        ...
+
+
+class SketchedTrace(Trace, Protocol):
+    """A trace that may have sketches."""
+
+    @property
+    def has_sketches(self) -> bool: ...
+
+    def sketches(self, start: int, stop: int) -> np.ndarray:
+        """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
-FREE = ("detrec.errors", "detrec.config")
+FREE = ("detrec.errors", "detrec.config", "detrec.schema")
 FRONT = {"errors", "config", "config_checks", "config_requests", "config_settings", "schema"}
 HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual")
 

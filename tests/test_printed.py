@@ -64,7 +64,7 @@ def test_diff_says_the_same_facts_twice(run, other):
     assert done.stdout.count("\n") == 1
     assert (done.code, text.code, done.stderr, text.stderr) == (1, 1, "", "")
     assert list(data) == [
-        *("verdict", "first", "counts", "cause", "tokens"),
+        *("verdict", "first", "counts", "rows", "kernels", "cause", "tokens"),
         *("manifest_diff", "schedule_diff", "trace", "replayed", "seconds"),
     ]
     assert (data["trace"], data["replayed"]) == (str(run), str(other))
@@ -130,6 +130,7 @@ def test_the_help_of_every_command_names_its_options_and_the_readme_the_command(
         "record": ["--output", "-o", "--set", "--level", "--fault", "--overwrite"],
         "replay": ["--output", "-o", "--set", "--mode", "--fault", "--overwrite", "--json"],
         "diff": ["--json"],
+        "report": ["--output", "-o", "--at", "--tensors", "--cause", "--overwrite", "--json"],
         "info": ["--json"],
         "verify": [],
         "faults": ["--json"],

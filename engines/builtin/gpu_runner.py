@@ -4,7 +4,7 @@ A step costs one copy to the device, one copy back, and one wait for the latter;
 what the watcher has to write it writes before that wait.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +14,21 @@ import numpy as np
 from detrec.config import EngineConfig
 from detrec.engines.base import GraphProbe, Probe
 from detrec.engines.builtin.batch import Batch
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.gpu_inputs import (
     DeviceBatch,
+    GraphInputs,
     Inputs,
     arrays_of,
     device_batch,
     device_sampling,
-    padded_batch,
-    padded_sampling,
 )
 from detrec.engines.builtin.gpu_ops import gpu_ops
+from detrec.engines.builtin.gpu_parallel import gpu_parallel_ops
 from detrec.engines.builtin.gpu_placement import GpuPlacement
 from detrec.engines.builtin.gpu_vendor import gpu_vendor_ops, whole_slices, without
 from detrec.engines.builtin.loading import Progress, load_decoder
+from detrec.engines.builtin.parallel import Parallel
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.ops import watched
@@ -35,11 +37,18 @@ from detrec.kernels import cuda
 from detrec.kernels.cpu.sample import SAMPLE_DTYPE
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import ITEMSIZE, DeviceArray
+from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.gpu.attention import AttentionPlan, plan_decode, plan_step, scratch_bytes
 from detrec.kernels.gpu.rows import gather_rows
 from detrec.kernels.gpu.sample import scratch_bytes as sampling_bytes
 from detrec.kernels.launch import on_stream
+from detrec.kernels.rendezvous import Rendezvous
 from detrec.kernels.workspace import DeviceWorkspace
+
+HANG_S = 30.0
+"""How long a rank's kernels wait for another's, which may be compiling what this one has: a rank that died is
+known much sooner.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +56,17 @@ class _Captured:
     """A graph of steps of decodes, where its inputs are put and where its samples come out."""
 
     graph: cuda.Graph
-    inputs: Inputs
-    room: dict[str, int]
+    inputs: GraphInputs
     samples: DeviceArray
     # what the graph's launches point into
     scratch: DeviceArray
 
 
 class GpuRunner:
-    """A Runner. `largest`: rows, and rows that sample, to expect of a step."""
+    """A Runner. `largest`: rows, and rows that sample, to expect of a step.
+
+    Of several ranks, `meeting` is where they meet, and each has a GPU of its own.
+    """
 
     def __init__(
         self,
@@ -64,17 +75,25 @@ class GpuRunner:
         num_blocks: int,
         largest: tuple[int, int],
         progress: Progress | None = None,
+        meeting: Rendezvous | None = None,
     ) -> None:
-        self.device = Device(engine.framework, engine.device)
+        self._rank = meeting.rank if meeting else 0
+        self.device = Device(engine.framework, f"{engine.device}:{self._rank}")
         self._engine = engine
+        self._cut = cut = Cut(checkpoint.config, self._rank, meeting.world_size if meeting else 1)
         place = GpuPlacement(self.device)
-        self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress)
-        self._workspace = DeviceWorkspace(engine.framework, engine.device, self._step_bytes(*largest))
+        self.decoder = load_decoder(checkpoint, engine, num_blocks, place, progress, cut)
+        self._reduced = meeting is not None or engine.reduction == "tp_invariant"
+        self._workspace = DeviceWorkspace(engine.framework, self.device.name, self._step_bytes(*largest))
+        self._group = (
+            DeviceGroup(meeting, self.device, self._message_bytes(*largest), HANG_S) if meeting else None
+        )
         ops = gpu_ops(self.device, self._workspace, engine.dtype, self.decoder.config.head_dim)
         if not engine.deterministic:
             about = self.device, self._workspace, engine.dtype, self.decoder.config.head_dim
             ops = gpu_vendor_ops(ops, *about)
-        self.ops = ops
+        parallel = Parallel(self._group, engine.reduction, checkpoint.config.vocab_size)
+        self.ops = gpu_parallel_ops(ops, self._workspace, engine.dtype, parallel)
         self._watched = self.ops
         self._probe: GraphProbe | None = None
         self._inputs = Inputs(self.device)
@@ -91,7 +110,7 @@ class GpuRunner:
     def watch(self, probe: Probe | None, names: Collection[str]) -> None:
         """From the next batch on, tell `probe`, which must be a GraphProbe, of the ops in `names`."""
         self._probe = probe if names else None  # type: ignore[assignment]
-        self._watched = watched(self.ops, probe, names) if probe and names else self.ops
+        self._watched = watched(self.ops, probe, names, self._rank) if probe and names else self.ops
         # they report to whoever watched when they were captured
         self._graphs.clear()
         self._seen.clear()
@@ -101,13 +120,17 @@ class GpuRunner:
         self._workspace.begin(self._step_bytes(rows, samples))
 
     def close(self) -> None:
-        """The framework has the memory, and gives it back."""
+        """The framework has the memory, and gives it back; the ranks' for each other ends with them."""
+        if self._group:
+            self._group.leave()
 
     def run(self, batch: Batch, sampling: Sampling | None) -> np.ndarray:
         """Compute `batch`; SAMPLE_DTYPE [S]. Waits once, for the samples."""
         stream, samples = self.device.stream, len(batch.sample_rows)
         if samples > len(self._results):
             self._results = cuda.pinned(SAMPLE_DTYPE.itemsize * samples).view(SAMPLE_DTYPE)
+        if self._group:
+            self._group.reserve(self._message_bytes(len(batch.tokens), samples))
         with on_stream(stream.handle):
             if self._engine.use_cudagraph and sampling is not None and len(batch.tokens) == samples:
                 drawn: DeviceArray | None = self._run_decodes(batch, sampling)
@@ -119,6 +142,8 @@ class GpuRunner:
         if self._probe is not None:
             self._probe.meanwhile()
         self._done.wait()
+        if self._group:
+            self._group.check()
         return self._results[:samples].copy()
 
     def _run_eagerly(self, batch: Batch, sampling: Sampling | None) -> DeviceArray | None:
@@ -130,7 +155,7 @@ class GpuRunner:
         needed = self._scratch_bytes(plan)
         if needed > len(self._scratch):
             self._scratch = self.device.empty((needed,), "uint8")
-        twins = self._inputs.send(arrays_of(batch, plan, sampling))
+        twins = self._inputs.send({"table": plan.table} | arrays_of(batch, sampling))
         return self._forward(twins, device_batch(twins, plan, self._scratch, whole), sampling is not None)
 
     def _run_decodes(self, batch: Batch, sampling: Sampling) -> DeviceArray | None:
@@ -147,34 +172,39 @@ class GpuRunner:
         return self._run_graph(min(fitting, default=own), batch, sampling)
 
     def _run_graph(self, rows: int, batch: Batch, sampling: Sampling) -> DeviceArray:
-        blocks = -(-self._engine.max_model_len // self._engine.block_size)
-        batch, sampling = padded_batch(batch, rows, blocks), padded_sampling(sampling, rows)
-        captured = self._graphs.get(rows)
-        if captured is None or len(sampling.penalties.ban_ids) > captured.room["ban_ids"]:
-            captured = self._graphs[rows] = self._capture(rows, batch, sampling)
+        captured, arrays = self._graphs.get(rows), arrays_of(batch, sampling)
+        # every row samples, here and in the graph
+        del arrays["sample_rows"]
+        if captured is None or not captured.inputs.fits(arrays):
+            captured = self._graphs[rows] = self._capture(rows, arrays)
         else:
-            plan = plan_decode(rows, self._engine.max_model_len)
-            captured.inputs.send(arrays_of(batch, plan, sampling), captured.room)
+            captured.inputs.send(arrays)
         if self._probe is not None:
             self._probe.replaying(rows)
         self.device.stream.run(captured.graph)
         return captured.samples
 
-    def _capture(self, rows: int, batch: Batch, sampling: Sampling) -> _Captured:
-        stream = self.device.stream
-        plan = plan_decode(rows, self._engine.max_model_len)
+    def _capture(self, rows: int, arrays: Mapping[str, np.ndarray]) -> _Captured:
+        stream, engine = self.device.stream, self._engine
+        plan = plan_decode(rows, engine.max_model_len)
         # a penalised row lists every token it has seen, a ban those that would end it
-        room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * self._engine.max_model_len)
+        room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * engine.max_model_len)
         # more bans than this are rare enough for another capture
-        room["ban_ids"] = max(8 * rows, 2 * len(sampling.penalties.ban_ids))
-        inputs = Inputs(self.device)
+        room["ban_ids"] = max(8 * rows, 2 * len(arrays["ban_ids"]))
+        fixed = {"table": plan.table, "sample_rows": np.arange(rows)}
+        blocks = -(-engine.max_model_len // engine.block_size)
+        inputs = GraphInputs(self.device, rows, blocks, fixed, arrays, room)
+        inputs.send(arrays)
         scratch = self.device.empty((max(self._scratch_bytes(plan), 1),), "uint8")
-        twins = inputs.send(arrays_of(batch, plan, sampling), room)
+
+        # where there is memory for it, nothing is overwritten within a step
+        whole = self._step_bytes(rows, rows, layers=self.decoder.config.num_layers)
+        lasting = self._group is None and self._workspace.holds(whole)
 
         def forward() -> DeviceArray:
-            self._workspace.begin(self._step_bytes(rows, rows))
-            with self._probe.capturing(rows) if self._probe else nullcontext():
-                drawn = self._forward(twins, device_batch(twins, plan, scratch), True)
+            self._workspace.begin(whole if lasting else self._step_bytes(rows, rows))
+            with self._probe.capturing(rows, lasting=lasting) if self._probe else nullcontext():
+                drawn = self._forward(inputs.twins, device_batch(inputs.twins, plan, scratch), True)
             assert drawn is not None
             return drawn
 
@@ -191,7 +221,7 @@ class GpuRunner:
             with suppress(EngineError):
                 stream.end_capture()
             raise
-        return _Captured(stream.end_capture(), inputs, room, samples, scratch)
+        return _Captured(stream.end_capture(), inputs, samples, scratch)
 
     def _forward(self, twins: dict[str, DeviceArray], batch: DeviceBatch, draws: bool) -> DeviceArray | None:
         ops = self._watched
@@ -203,10 +233,18 @@ class GpuRunner:
         drawn: Any = self.decoder.sample(ops, chosen, *device_sampling(twins))
         return drawn
 
-    def _step_bytes(self, rows: int, samples: int) -> int:
+    def _step_bytes(self, rows: int, samples: int, layers: int = 0) -> int:
+        """What a layer or the drawing of tokens takes; with `layers`, what all of them take together."""
         config = self.decoder.config
-        needed = step_bytes(config, ITEMSIZE[self._engine.dtype], rows, samples)
+        size = ITEMSIZE[self._engine.dtype]
+        needed = step_bytes(config, size, rows, samples, reduced=self._reduced)
+        if layers:
+            needed += (layers + 1) * step_bytes(config, size, rows, 0, reduced=self._reduced)
         return needed + (sampling_bytes(samples, config.vocab_size) if samples else 0)
+
+    def _message_bytes(self, rows: int, samples: int) -> int:
+        """The longest that the ranks sum in a step: a row of each."""
+        return 4 * max(rows, 1) * self._cut.model.hidden_size
 
     def _scratch_bytes(self, plan: AttentionPlan) -> int:
         config = self.decoder.config

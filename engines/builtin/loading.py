@@ -88,7 +88,7 @@ def load_decoder(
         if progress:
             progress("load layers", index, config.num_layers)
         at = f"model.layers.{index}."
-        qkv = [f"{at}self_attn.{part}_proj" for part in "qkv"]
+        qkv = [f"{at}self_attn.{which}_proj" for which in "qkv"]
         width = config.num_kv_heads * config.head_dim
         return Layer(
             attn_norm=vector(at + "input_layernorm.weight"),

@@ -1,16 +1,14 @@
 """Matmul on the CPU with K summed as leaves in a binary tree: the same bits for any number of ranks.
 
-Invariant: K of a whole layer is cut into LEAVES equal leaves, in rising order. A leaf is the FMA chain of
-`matmul` over its k, from 0.0, and leaves are added in float32 as ((l0+l1)+(l2+l3))+((l4+l5)+(l6+l7)). A
-rank of 1, 2, 4 or 8 owns equally many leaves, neighbours. Its partial sum is a subtree, so that partial sums
-added in the tree over ranks give the bits of one rank that owns all of K.
+Invariant: a leaf is the FMA chain of `matmul` over its k, from 0.0; leaves are added as `kernels/leaves.py`
+says, then rounded once to the dtype of the output.
 """
 
 import numpy as np
 
 from detrec.kernels.cpu.matmul import multiply
-from detrec.kernels.cpu.microkernel import LEAVES
 from detrec.kernels.cpu.packed import PackedWeight
+from detrec.kernels.leaves import expect_leaves
 
 
 def kernel(leaves: int) -> str:
@@ -27,8 +25,5 @@ def matmul_leaves(x: np.ndarray, weight: PackedWeight, out: np.ndarray, *, leave
     or shapes or dtypes do not fit.
     """
     depth = weight.shape[1]
-    if leaves not in (1, 2, 4, LEAVES):
-        raise ValueError(f"matmul_leaves: leaves is {leaves}, expected 1, 2, 4 or {LEAVES}")
-    if depth % leaves:
-        raise ValueError(f"matmul_leaves: K is {depth}, which {leaves} leaves do not divide")
+    expect_leaves(depth, leaves)
     return multiply(x, weight, None, out, 0, depth, leaves)

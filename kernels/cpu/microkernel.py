@@ -19,8 +19,8 @@ from detrec.kernels.cpu.packed import PANEL
 
 UNROLL = 4
 
-LEAVES = 8
-"""Into so many leaves K is cut at most."""
+LEVELS = 4
+"""Of the tree of leaves: sums of 1, 2, 4 and 8."""
 
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 
@@ -89,7 +89,7 @@ class _Tile:
         """
         b, size = self.builder, depth.type
         count = len(rows) * len(columns)
-        kept = cgutils.alloca_once(b, self.vector, size(LEAVES.bit_length() * count))
+        kept = cgutils.alloca_once(b, self.vector, size(LEVELS * count))
         sums = [[cgutils.alloca_once(b, self.vector) for _ in columns] for _ in rows]
         flat = [place for row in sums for place in row]
 
@@ -151,7 +151,7 @@ def tile(
 
     x [R, K] and out [.., ..] with inner stride 1, panels [P, K, PANEL], each float32 or uint16 (bfloat16
     bits); bias float32, indexed by out's column, or empty. k in [start, stop) is cut into `leaves` leaves, a
-    power of two of at most LEAVES that divides its length. n_rows and n_panels are literals. Rows past R are
+    power of two up to 8 that divides its length. n_rows and n_panels are literals. Rows past R are
     taken as row R - 1 and written there again, with the same bits. Whole panels are written. Nothing is
     checked.
     """

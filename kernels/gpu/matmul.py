@@ -6,9 +6,6 @@ of the chain is one FMA, which makes it the chain of `kernels/cpu/matmul.py`, bi
 float16 a link is the tensor core's sum of 16 products, k at a multiple of 16 the first of them. K is never
 split and its order never depends on the rows: they choose which kernel and tile runs the chains, and all of
 them give the same bits.
-
-To sum K as a fixed number of leaves in a fixed tree (`reduction: tp_invariant`), call this once a leaf, on
-slices of x and with float32 outputs, and add those in the order of the tree.
 """
 
 import functools
@@ -36,13 +33,10 @@ class Tuned(NamedTuple):
     float32: Callable[..., None] | None
 
 
-def matmul(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray) -> DeviceArray:
-    """out = x @ W^T + bias; gives `out` back.
-
-    x [R, K] and out [R, N], a row contiguous, rows at any stride; weight [N, K] contiguous; bias float32 [N]
-    or None. x and weight share a dtype, float32, bfloat16 or float16; out has it too or is float32.
-    ValueError where shapes or dtypes do not fit.
-    """
+def multiply(
+    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray, leaves: int
+) -> DeviceArray:
+    """`matmul` with K cut into leaves (`matmul_leaves`)."""
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1] or out.shape != (len(x), len(weight)):
         raise ValueError(
             f"matmul: x {list(x.shape)} and weight {list(weight.shape)} do not give out {list(out.shape)}"
@@ -55,8 +49,10 @@ def matmul(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: D
         raise ValueError(f"matmul: bias is {bias!r}, weight needs a contiguous float32 [{cols}]")
     if not rows or not cols:
         return out
-    if not (depth and reachable(x) and reachable(weight)):
-        plain(_one(x), _one(weight, transposed=True), bias, _one(out))
+    # TMA reads a leaf from where it starts
+    aligned = depth and depth // leaves * x.dtype.itemsize % 16 == 0
+    if not (aligned and reachable(x) and reachable(weight)):
+        plain(_one(x), _one(weight, transposed=True), bias, _one(out), leaves)
         return out
     tuned = _tuned()
     if x.dtype == "float32":
@@ -65,8 +61,18 @@ def matmul(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: D
         # a weight of few rows makes too few tiles of many rows to fill a GPU
         many = rows > FEW and (rows > 4 * FEW or cols > 2048) and reachable(out)
         run = tuned.wide if many else None
-    (run or narrow_rows)(x, weight, bias, out)
+    (run or narrow_rows)(x, weight, bias, out, leaves=leaves)
     return out
+
+
+def matmul(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray) -> DeviceArray:
+    """out = x @ W^T + bias; gives `out` back.
+
+    x [R, K] and out [R, N], a row contiguous, rows at any stride; weight [N, K] contiguous; bias float32 [N]
+    or None. x and weight share a dtype, float32, bfloat16 or float16; out has it too or is float32.
+    ValueError where shapes or dtypes do not fit.
+    """
+    return multiply(x, weight, bias, out, leaves=1)
 
 
 def addmm(bias: DeviceArray, x: DeviceArray, weight: DeviceArray, out: DeviceArray) -> DeviceArray:

@@ -16,11 +16,14 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.portable import carry
 from detrec.kernels.launch import cdiv, launch
 
 # their names since Triton 3.7, and in 3.6
 _load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 _barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
+
+_carry = gluon.jit(carry.fn)
 
 DEPTH = gl.constexpr(32)
 """k of one stage: 128 bytes, as wide as TMA swizzles."""
@@ -40,25 +43,30 @@ class Tile(NamedTuple):
 
 
 @gluon.jit
-def _fetch(x_desc, w_desc, xs, ws, full, stage, top, left, start, inside):
-    """Bring k in [start, start + DEPTH) to a stage, if `inside`; what is past the end reads as 0.0."""
-    here = full.index(stage)
-    mbarrier.expect(here, (xs.shape[1] + ws.shape[1]) * DEPTH * 4, pred=inside)
-    _load(x_desc, [top, start], here, xs.index(stage), pred=inside)
-    _load(w_desc, [left, start], here, ws.index(stage), pred=inside)
+def _fetch(x_desc, w_desc, xs, ws, full, stage, top, left, leaf, start, depth, LEAVES: gl.constexpr):
+    """Bring k from `start` of a leaf to a stage, if there is such a leaf; gives what comes next."""
+    here, inside = full.index(stage), leaf < LEAVES
+    mbarrier.expect(here, (xs.shape[2] + ws.shape[2]) * DEPTH * 4, pred=inside)
+    _load(x_desc, [leaf, top, start], here, xs.index(stage), pred=inside)
+    _load(w_desc, [leaf, left, start], here, ws.index(stage), pred=inside)
+    start += DEPTH
+    if start >= depth:
+        start = 0
+        leaf += 1
+    return leaf, start
 
 
 @gluon.jit(do_not_specialize=["rows"])
 def _float32_kernel(
-    x_desc, w_desc, bias_ptr, out_ptr, rows, cols, depth, out_row, ROWS: gl.constexpr, COLS: gl.constexpr,
-    STAGES: gl.constexpr, THREADS_DOWN: gl.constexpr, THREADS_ACROSS: gl.constexpr, WARPS_DOWN: gl.constexpr,
-    WARPS_ACROSS: gl.constexpr,
+    x_desc, w_desc, bias_ptr, out_ptr, rows, cols, depth, out_row, LEAVES: gl.constexpr, ROWS: gl.constexpr,
+    COLS: gl.constexpr, STAGES: gl.constexpr, THREADS_DOWN: gl.constexpr, THREADS_ACROSS: gl.constexpr,
+    WARPS_DOWN: gl.constexpr, WARPS_ACROSS: gl.constexpr,
 ):  # fmt: skip
     layout: gl.constexpr = gl.BlockedLayout(
         [1, 1], [THREADS_DOWN, THREADS_ACROSS], [WARPS_DOWN, WARPS_ACROSS], [1, 0]
     )
-    xs = gl.allocate_shared_memory(gl.float32, [STAGES, ROWS, DEPTH], x_desc.layout)
-    ws = gl.allocate_shared_memory(gl.float32, [STAGES, COLS, DEPTH], w_desc.layout)
+    xs = gl.allocate_shared_memory(gl.float32, [STAGES, 1, ROWS, DEPTH], x_desc.layout)
+    ws = gl.allocate_shared_memory(gl.float32, [STAGES, 1, COLS, DEPTH], w_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
         mbarrier.init(full.index(stage), count=1)
@@ -66,30 +74,44 @@ def _float32_kernel(
     _barrier()
     top = gl.program_id(1) * ROWS
     left = gl.program_id(0) * COLS
+    leaf_ahead = 0
+    ahead = 0
     for stage in gl.static_range(STAGES - 1):
-        start = stage * DEPTH
-        _fetch(x_desc, w_desc, xs, ws, full, stage, top, left, start, start < depth)
+        leaf_ahead, ahead = _fetch(
+            x_desc, w_desc, xs, ws, full, stage, top, left, leaf_ahead, ahead, depth, LEAVES
+        )
 
     total = gl.zeros([ROWS, COLS], gl.float32, layout)
+    one = total
+    two = total
+    four = total
     stage = 0
     phase = 0
     free = STAGES - 1
-    for start in range(0, depth, DEPTH):
-        # every warp has read the stage that is filled next
-        _barrier()
-        ahead = start + (STAGES - 1) * DEPTH
-        _fetch(x_desc, w_desc, xs, ws, full, free, top, left, ahead, ahead < depth)
-        free = stage
-        mbarrier.wait(full.index(stage), phase)
-        for part in gl.static_range(DEPTH // SLICE):
-            x = xs.index(stage).slice(part * SLICE, SLICE, dim=1)
-            w = ws.index(stage).slice(part * SLICE, SLICE, dim=1).permute((1, 0))
-            left_side = x.load(gl.DotOperandLayout(0, layout, 0))
-            total = gl.dot_fma(left_side, w.load(gl.DotOperandLayout(1, layout, 0)), total)
-        stage += 1
-        if stage == STAGES:
-            stage = 0
-            phase ^= 1
+    for leaf in range(LEAVES):
+        if LEAVES > 1:
+            total = gl.zeros([ROWS, COLS], gl.float32, layout)
+        for _ in range(0, depth, DEPTH):
+            # every warp has read the stage that is filled next
+            _barrier()
+            leaf_ahead, ahead = _fetch(
+                x_desc, w_desc, xs, ws, full, free, top, left, leaf_ahead, ahead, depth, LEAVES
+            )
+            free = stage
+            mbarrier.wait(full.index(stage), phase)
+            xt = xs.index(stage).reshape([ROWS, DEPTH])
+            wt = ws.index(stage).reshape([COLS, DEPTH])
+            for part in gl.static_range(DEPTH // SLICE):
+                x = xt.slice(part * SLICE, SLICE, dim=1)
+                w = wt.slice(part * SLICE, SLICE, dim=1).permute((1, 0))
+                left_side = x.load(gl.DotOperandLayout(0, layout, 0))
+                total = gl.dot_fma(left_side, w.load(gl.DotOperandLayout(1, layout, 0)), total)
+            stage += 1
+            if stage == STAGES:
+                stage = 0
+                phase ^= 1
+        if LEAVES > 1:
+            total, one, two, four = _carry(total, one, two, four, leaf)
 
     row = gl.expand_dims(top + gl.arange(0, ROWS, gl.SliceLayout(1, layout)), 1)
     col = gl.expand_dims(left + gl.arange(0, COLS, gl.SliceLayout(0, layout)), 0)
@@ -99,40 +121,47 @@ def _float32_kernel(
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _descriptor(address: int, shape: tuple[int, int], stride: int, height: int):
-    """What TMA reads: kept, because to make one takes longer than to launch a kernel. It owns no memory."""
-    block = [height, DEPTH.value]
+def _leaves(address: int, shape: tuple[int, int], stride: int, height: int, leaves: int):
+    """A matrix as [leaves, rows, k of a leaf], so that what TMA reads past the end of a leaf is 0.0.
+
+    Kept, because to make one takes longer than to launch a kernel. It owns no memory.
+    """
+    depth, block = shape[1] // leaves, [1, height, DEPTH.value]
     layout = gl.NVMMASharedLayout.get_default_for(block, gl.float32)
     base = DeviceArray(address, "float32", shape, (stride, 1))
-    return TensorDescriptor(base, list(shape), [stride, 1], block, layout)
+    return TensorDescriptor(base, [leaves, shape[0], depth], [depth, stride, 1], block, layout)
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def tile_of(rows: int, cols: int) -> Tile:
-    """Few rows: many programs of one warp, to read the weight fast. Many: 8 x 8 elements a thread."""
+def tile_of(rows: int, cols: int, leaves: int = 1) -> Tile:
+    """Few rows: many programs of one warp, to read the weight fast. Many: 8 x 8 elements a thread.
+
+    With several leaves 8 x 4, because registers then hold up to four sums.
+    """
     if rows <= 16:
         return Tile(8, 32, 12, (1, 32), (1, 1))
     if rows <= 32:
         return Tile(32, 16, 8, (4, 8), (2, 1))
     if rows <= 64:
         return Tile(32, 32, 6, (4, 8), (2, 2))
-    if cdiv(rows, 128) * cdiv(cols, 128) < 512:
+    if leaves > 1 or cdiv(rows, 128) * cdiv(cols, 128) < 512:
         return Tile(64, 64, 4, (4, 8), (2, 2))
     return Tile(128, 128, 4, (4, 8), (4, 2))
 
 
 def float32_rows(
-    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray, tile: Tile | None = None
-) -> None:
+    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray,
+    tile: Tile | None = None, leaves: int = 1,
+) -> None:  # fmt: skip
     """out = x @ W^T + bias, all float32; TMA must reach x and weight."""
     (rows, depth), cols = x.shape, weight.shape[0]
-    tile = tile or tile_of(rows, cols)
+    tile = tile or tile_of(rows, cols, leaves)
     threads, warps = tile.threads, tile.warps
     launch(
         _float32_kernel, (-(-cols // tile.cols), -(-rows // tile.rows)),
-        _descriptor(x.address, x.shape, x.strides[0], tile.rows),
-        _descriptor(weight.address, weight.shape, depth, tile.cols),
-        bias, out, rows, cols, depth, out.strides[0], ROWS=tile.rows, COLS=tile.cols, STAGES=tile.stages,
-        THREADS_DOWN=threads[0], THREADS_ACROSS=threads[1], WARPS_DOWN=warps[0], WARPS_ACROSS=warps[1],
-        num_warps=warps[0] * warps[1],
+        _leaves(x.address, x.shape, x.strides[0], tile.rows, leaves),
+        _leaves(weight.address, weight.shape, depth, tile.cols, leaves),
+        bias, out, rows, cols, depth // leaves, out.strides[0], LEAVES=leaves, ROWS=tile.rows,
+        COLS=tile.cols, STAGES=tile.stages, THREADS_DOWN=threads[0], THREADS_ACROSS=threads[1],
+        WARPS_DOWN=warps[0], WARPS_ACROSS=warps[1], num_warps=warps[0] * warps[1],
     )  # fmt: skip

@@ -28,6 +28,8 @@ from detrec.kernels.launch import cdiv, launch, triton
 _load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 _save = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 
+_RENAMED = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
+
 HALF = gl.constexpr(64)
 """Rows of x that a warpgroup multiplies: a tile has two halves."""
 
@@ -53,6 +55,9 @@ class Tile(NamedTuple):
 TILES = {Tile(256, 4, 2): 1.0, Tile(128, 6, 1): 0.52, Tile(64, 8, 1): 0.333, Tile(32, 8, 1): 0.29}
 """The time of a tile on an H100 in times of the widest: one twice as narrow takes more than half."""
 
+LEAF_TILES = {Tile(128, 5, 1): 0.52, Tile(64, 8, 1): 0.333, Tile(32, 8, 1): 0.29}
+"""The same for 8 leaves: a thread's registers hold three sums, and shared memory a fourth."""
+
 
 @gluon.jit
 def _place(tile, row_tiles, col_tiles):
@@ -65,25 +70,28 @@ def _place(tile, row_tiles, col_tiles):
 
 
 @gluon.jit
-def _fetch(x_desc, w_desc, xs, ws, full, empty, rows, cols, depth, COLS: gl.constexpr, STAGES: gl.constexpr):
+def _fetch(shape, shared, x_desc, w_desc, LEAVES: gl.constexpr, COLS: gl.constexpr, STAGES: gl.constexpr):
     """Bring tiles of x and weight to shared memory, in the order in which `_multiply` takes them."""
+    rows, cols, depth = shape
+    xs, ws, full, empty, _kept = shared
     row_tiles, col_tiles = gl.cdiv(rows, 2 * HALF), gl.cdiv(cols, COLS)
     stage = 0
     phase = 1
     for tile in range(gl.program_id(0), row_tiles * col_tiles, gl.num_programs(0)):
         i, j = _place(tile, row_tiles, col_tiles)
         top = i * 2 * HALF
-        for start in range(0, depth, DEPTH):
-            here = full.index(stage)
-            mbarrier.wait(empty.index(stage), phase)
-            mbarrier.expect(here, (2 * HALF + COLS) * DEPTH * 2)
-            _load(x_desc, [top, start], here, xs.index(stage * 2))
-            _load(w_desc, [j * COLS, start], here, ws.index(stage))
-            _load(x_desc, [top + HALF, start], here, xs.index(stage * 2 + 1))
-            stage += 1
-            if stage == STAGES:
-                stage = 0
-                phase ^= 1
+        for leaf in range(LEAVES):
+            for start in range(0, depth, DEPTH):
+                here = full.index(stage)
+                mbarrier.wait(empty.index(stage), phase)
+                mbarrier.expect(here, (2 * HALF + COLS) * DEPTH * 2)
+                _load(x_desc, [leaf, top, start], here, xs.index(stage * 2))
+                _load(w_desc, [leaf, j * COLS, start], here, ws.index(stage))
+                _load(x_desc, [leaf, top + HALF, start], here, xs.index(stage * 2 + 1))
+                stage += 1
+                if stage == STAGES:
+                    stage = 0
+                    phase ^= 1
 
 
 @gluon.jit
@@ -106,63 +114,130 @@ def _store(total, bias_ptr, out_desc, place, row, col, cols, PIECES: gl.constexp
 
 
 @gluon.jit
+def _chain(
+    xs, ws, full, empty, depth, stage, phase, half: gl.constexpr, COLS: gl.constexpr, STAGES: gl.constexpr
+):  # fmt: skip
+    """The sum over one leaf of half of a tile; the stage that comes next, and its phase."""
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
+    total = gl.zeros([HALF, COLS], gl.float32, layout)
+    # not `stage`: what begins as the value of another name is not carried through the loop
+    before = 0
+    for start in range(0, depth, DEPTH):
+        mbarrier.wait(full.index(stage), phase)
+        x = xs.index(stage * 2 + half).reshape([HALF, DEPTH])
+        w = ws.index(stage).reshape([COLS, DEPTH]).permute((1, 0))
+        total = warpgroup_mma(x, w, total, is_async=True)
+        # all but the newest product are done: their stage may be filled again
+        total = warpgroup_mma_wait(1, deps=[total])
+        mbarrier.arrive(empty.index(before), pred=start > 0)
+        before = stage
+        stage += 1
+        if stage == STAGES:
+            stage = 0
+            phase ^= 1
+    total = warpgroup_mma_wait(0, deps=[total])
+    mbarrier.arrive(empty.index(before))
+    return total, stage, phase
+
+
+@gluon.jit
+def _carry(total, two, kept, pair, LEAVES: gl.constexpr):
+    """The sum that pair `pair` of leaves, whose own is `total`, completes, and that of two leaves that waits.
+
+    As a binary counter carries. A sum of two that waits no more is replaced by one that is there anyway, and
+    that of four waits in shared memory: registers hold no more than three.
+    """
+    if pair % 2 == 1:
+        total = two + total
+        if LEAVES == 8:
+            if pair == 1:
+                # it lies where the tile before may still be on its way out
+                tma.store_wait(0)
+                kept.store(total)
+            else:
+                total = kept.load(total.type.layout) + total
+    return total, total
+
+
+@gluon.jit
+def _seen_as(kept, out_desc, PIECES: gl.constexpr):
+    """The memory of a kept sum as that of a piece of the output: the two are never needed together."""
+    # Triton knows no star
+    pieces: gl.constexpr = PIECES * 32 // out_desc.dtype.primitive_bitwidth
+    shape: gl.constexpr = [pieces] + out_desc.block_type.shape  # noqa: RUF005
+    if _RENAMED:
+        return kept.reinterpret(out_desc.dtype, shape, out_desc.layout).index(0)
+    else:  # noqa: RET505  Triton compiles one branch, and nothing that stands after both
+        return kept._reinterpret(out_desc.dtype, shape, out_desc.layout).index(0)
+
+
+@gluon.jit
 def _multiply(
-    out_desc, bias_ptr, xs, ws, outs, full, empty, rows, cols, depth, half: gl.constexpr, COLS: gl.constexpr,
+    shape, shared, out_desc, bias_ptr, half: gl.constexpr, LEAVES: gl.constexpr, COLS: gl.constexpr,
     STAGES: gl.constexpr, PIECES: gl.constexpr,
 ):  # fmt: skip
     """One warpgroup: half of the rows of each tile of this program."""
+    rows, cols, depth = shape
+    xs, ws, full, empty, kept = shared
+    kept = kept.index(half)
+    place = kept
+    if LEAVES == 8:
+        place = _seen_as(kept, out_desc, PIECES)
     row_tiles, col_tiles = gl.cdiv(rows, 2 * HALF), gl.cdiv(cols, COLS)
-    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
     stage = 0
-    before = 0
     phase = 0
     for tile in range(gl.program_id(0), row_tiles * col_tiles, gl.num_programs(0)):
         i, j = _place(tile, row_tiles, col_tiles)
-        total = gl.zeros([HALF, COLS], gl.float32, layout)
-        for start in range(0, depth, DEPTH):
-            mbarrier.wait(full.index(stage), phase)
-            x, w = xs.index(stage * 2 + half), ws.index(stage).permute((1, 0))
-            total = warpgroup_mma(x, w, total, is_async=True)
-            # all but the newest product are done: their stage may be filled again
-            total = warpgroup_mma_wait(1, deps=[total])
-            mbarrier.arrive(empty.index(before), pred=start > 0)
-            before = stage
-            stage += 1
-            if stage == STAGES:
-                stage = 0
-                phase ^= 1
-        total = warpgroup_mma_wait(0, deps=[total])
-        mbarrier.arrive(empty.index(before))
+        if LEAVES == 1:
+            total, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+        else:
+            two = gl.zeros(
+                [HALF, COLS], gl.float32, gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLS, 16])
+            )
+            total = two
+            # by pairs, which spares the copy of a sum that waits
+            for pair in range(LEAVES // 2):
+                one, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+                total, stage, phase = _chain(xs, ws, full, empty, depth, stage, phase, half, COLS, STAGES)
+                total = one + total
+                total, two = _carry(total, two, kept, pair, LEAVES)
         row = i * 2 * HALF + half * HALF
-        _store(total, bias_ptr, out_desc, outs.index(half), row, j * COLS, cols, PIECES)
+        _store(total, bias_ptr, out_desc, place, row, j * COLS, cols, PIECES)
     tma.store_wait(0)
+
+
+@triton.constexpr_function
+def _by_thread(cols):
+    """How a sum lies in shared memory: a thread's elements by fours, next to its neighbours'."""
+    fours, lanes = [[0, 1], [8, 0]], [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
+    warps, others = [[16, 0], [32, 0]], [[0, 8 << i] for i in range((cols // 8).bit_length() - 1)]
+    return gl.SharedLinearLayout(fours + lanes + warps + others, [], 1024)
 
 
 @gluon.jit(do_not_specialize=["rows"])
 def _wide_kernel(
-    x_desc, w_desc, bias_ptr, out_desc, rows, cols, depth, COLS: gl.constexpr, STAGES: gl.constexpr,
-    PIECES: gl.constexpr,
+    x_desc, w_desc, bias_ptr, out_desc, rows, cols, depth, LEAVES: gl.constexpr, COLS: gl.constexpr,
+    STAGES: gl.constexpr, PIECES: gl.constexpr,
 ):  # fmt: skip
-    xs = gl.allocate_shared_memory(x_desc.dtype, [STAGES * 2, HALF, DEPTH], x_desc.layout)
-    ws = gl.allocate_shared_memory(x_desc.dtype, [STAGES, COLS, DEPTH], w_desc.layout)
-    outs = gl.allocate_shared_memory(out_desc.dtype, [2, HALF, COLS // PIECES], out_desc.layout)
+    xs = gl.allocate_shared_memory(x_desc.dtype, [STAGES * 2, 1, HALF, DEPTH], x_desc.layout)
+    ws = gl.allocate_shared_memory(x_desc.dtype, [STAGES, 1, COLS, DEPTH], w_desc.layout)
+    if LEAVES == 8:
+        kept = gl.allocate_shared_memory(gl.float32, [2, HALF, COLS], _by_thread(COLS))
+    else:
+        kept = gl.allocate_shared_memory(out_desc.dtype, [2, HALF, COLS // PIECES], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
         mbarrier.init(full.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
     fence_async_shared()
+    shape = (rows, cols, depth)
+    shared = (xs, ws, full, empty, kept)
     gl.warp_specialize(
         [
-            (
-                _multiply,
-                (out_desc, bias_ptr, xs, ws, outs, full, empty, rows, cols, depth, 0, COLS, STAGES, PIECES),
-            ),
-            (
-                _multiply,
-                (out_desc, bias_ptr, xs, ws, outs, full, empty, rows, cols, depth, 1, COLS, STAGES, PIECES),
-            ),
-            (_fetch, (x_desc, w_desc, xs, ws, full, empty, rows, cols, depth, COLS, STAGES)),
+            (_multiply, (shape, shared, out_desc, bias_ptr, 0, LEAVES, COLS, STAGES, PIECES)),
+            (_multiply, (shape, shared, out_desc, bias_ptr, 1, LEAVES, COLS, STAGES, PIECES)),
+            (_fetch, (shape, shared, x_desc, w_desc, LEAVES, COLS, STAGES)),
         ],
         [4, 1],
         # registers of a thread: the accumulator alone takes 128, fetching needs next to none
@@ -171,11 +246,21 @@ def _wide_kernel(
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _descriptor(address: int, dtype: str, shape: tuple[int, int], stride: int, block: tuple[int, int]):
+def _descriptor(
+    address: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], block: tuple[int, ...]
+):
     """What TMA reads or writes: kept, because to make one takes longer than to launch. It owns no memory."""
     layout = gl.NVMMASharedLayout.get_default_for(list(block), getattr(gl, dtype))
-    base = DeviceArray(address, dtype, shape, (stride, 1))
-    return TensorDescriptor(base, list(shape), [stride, 1], list(block), layout)
+    return TensorDescriptor(
+        DeviceArray(address, dtype, shape, strides), list(shape), list(strides), list(block), layout
+    )
+
+
+def _leaves(array: DeviceArray, leaves: int, height: int):
+    """A matrix as [leaves, rows, k of a leaf], so that what TMA reads past the end of a leaf is 0.0."""
+    depth = array.shape[1] // leaves
+    shape, strides = (leaves, array.shape[0], depth), (depth, array.strides[0], 1)
+    return _descriptor(array.address, array.dtype, shape, strides, (1, height, DEPTH.value))
 
 
 @functools.cache
@@ -185,25 +270,26 @@ def _processors() -> int:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def tile_of(rows: int, cols: int, processors: int) -> Tile:
+def tile_of(rows: int, cols: int, processors: int, leaves: int = 1) -> Tile:
     """The tile whose rounds over the processors take the least time."""
-    tiles = cdiv(rows, TILE_ROWS)
-    return min(TILES, key=lambda tile: TILES[tile] * cdiv(tiles * cdiv(cols, tile.cols), processors))
+    tiles, times = cdiv(rows, TILE_ROWS), LEAF_TILES if leaves == 8 else TILES
+    choice = [tile for tile in times if leaves == 1 or tile.cols <= 128]
+    return min(choice, key=lambda tile: times[tile] * cdiv(tiles * cdiv(cols, tile.cols), processors))
 
 
 def wide_rows(
-    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray, tile: Tile | None = None
-) -> None:
+    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray,
+    tile: Tile | None = None, leaves: int = 1,
+) -> None:  # fmt: skip
     """out = x @ W^T + bias, bfloat16 or float16; TMA must reach x, weight and out; any number of rows."""
     (rows, depth), cols = x.shape, weight.shape[0]
     processors = _processors()
-    tile = tile or tile_of(rows, cols, processors)
+    tile = tile or tile_of(rows, cols, processors, leaves)
     pieces = tile.pieces * 2 if out.dtype == "float32" else tile.pieces
     programs = min(-(-rows // TILE_ROWS) * -(-cols // tile.cols), processors)
     launch(
-        _wide_kernel, (programs,),
-        _descriptor(x.address, x.dtype, x.shape, x.strides[0], (HALF.value, DEPTH.value)),
-        _descriptor(weight.address, weight.dtype, weight.shape, depth, (tile.cols, DEPTH.value)), bias,
-        _descriptor(out.address, out.dtype, out.shape, out.strides[0], (HALF.value, tile.cols // pieces)),
-        rows, cols, depth, COLS=tile.cols, STAGES=tile.stages, PIECES=pieces, num_warps=NUM_WARPS,
+        _wide_kernel, (programs,), _leaves(x, leaves, HALF.value), _leaves(weight, leaves, tile.cols), bias,
+        _descriptor(out.address, out.dtype, out.shape, out.strides, (HALF.value, tile.cols // pieces)),
+        rows, cols, depth // leaves, LEAVES=leaves, COLS=tile.cols, STAGES=tile.stages, PIECES=pieces,
+        num_warps=NUM_WARPS,
     )  # fmt: skip

@@ -109,6 +109,25 @@ def tree_sum(lanes, N: tl.constexpr):
 
 
 @triton.jit
+def carry(total, one, two, four, leaf):
+    """One leaf of the tree of `kernels/leaves.py` after another: what it adds up to.
+
+    Gives the sum that leaf number `leaf`, whose own is `total`, completes, and those of 1, 2 and 4 leaves
+    that wait. As a binary counter carries: each low bit of `leaf` that is set completes a sum. One that waits
+    no more is replaced by another that is there anyway, to need fewer registers.
+    """
+    if leaf % 2 == 1:
+        total = one + total
+        if leaf % 4 == 3:
+            total = two + total
+            if leaf % 8 == 7:
+                total = four + total
+            four = total
+        two = total
+    return total, total, two, four
+
+
+@triton.jit
 def narrow(x, dtype: tl.constexpr):
     """A float32 rounded to nearest even as `dtype`: float32, float16 or bfloat16."""
     if dtype == tl.bfloat16 and _INTERPRETED:

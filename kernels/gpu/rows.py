@@ -35,18 +35,32 @@ def expect_vector(kernel: str, name: str, x: DeviceArray, dtype: str, size: int)
 
 
 @triton.jit
-def _gather_kernel(x_ptr, index_ptr, out_ptr, n_rows, n_cols, x_stride, out_stride, BLOCK: tl.constexpr):
+def _gather_kernel(
+    x_ptr, index_ptr, out_ptr, first, n_rows, n_cols, x_stride, out_stride,
+    MISSING: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = cols < n_cols
-    source = tl.load(index_ptr + row)
+    source = tl.load(index_ptr + row) - first
     there = cols < tl.where((source >= 0) & (source < n_rows), n_cols, 0)
-    x = tl.load(x_ptr + source * x_stride + cols, mask=there, other=0.0)
+    x = tl.load(x_ptr + source * x_stride + cols, mask=there, other=MISSING)
     tl.store(out_ptr + row * out_stride + cols, x, mask=mask)
 
 
-def gather(kernel: str, name: str, x: DeviceArray, index: DeviceArray, out: DeviceArray) -> DeviceArray:
-    """`gather_rows` for a kernel and a matrix of another name in its errors."""
+def gather(
+    kernel: str,
+    name: str,
+    x: DeviceArray,
+    index: DeviceArray,
+    out: DeviceArray,
+    first: int = 0,
+    missing: float = 0.0,
+) -> DeviceArray:
+    """`gather_rows` for a kernel and a matrix of another name in its errors.
+
+    x has the rows from number `first` on; what it has not is filled with `missing`.
+    """
     expect_rows(kernel, **{name: x, "out": out})
     if out.dtype != x.dtype or out.shape[1] != x.shape[1]:
         raise ValueError(
@@ -57,7 +71,10 @@ def gather(kernel: str, name: str, x: DeviceArray, index: DeviceArray, out: Devi
     expect_vector(kernel, "tokens" if kernel == "embedding" else "index", index, "int64", rows)
     strides = x.strides[0], out.strides[0]
     grid = rows, cdiv(cols, BLOCK)
-    launch(_gather_kernel, grid, x, index, out, x.shape[0], cols, *strides, BLOCK=BLOCK, num_warps=NUM_WARPS)
+    launch(
+        _gather_kernel, grid, x, index, out, first, x.shape[0], cols, *strides,
+        MISSING=missing, BLOCK=BLOCK, num_warps=NUM_WARPS,
+    )  # fmt: skip
     return out
 
 

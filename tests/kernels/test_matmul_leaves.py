@@ -5,8 +5,8 @@ import pytest
 
 from detrec.kernels.cpu.matmul import matmul
 from detrec.kernels.cpu.matmul_leaves import matmul_leaves
-from detrec.kernels.cpu.microkernel import LEAVES
 from detrec.kernels.cpu.packed import PackedWeight, pack_weight
+from detrec.kernels.leaves import LEAVES
 from tests.bits import assert_same_bits
 from tests.kernels.test_matmul import ULP, bf16, chain, fresh, rough, widened
 

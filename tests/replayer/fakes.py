@@ -47,7 +47,7 @@ class FakeTrace:
     def samples(self) -> SimpleNamespace:
         return self.drawn
 
-    def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
+    def fingerprints(self, start: int, stop: int, rank: int = 0, *, checked: bool = True) -> np.ndarray:
         assert 0 <= start <= stop <= self.n_rows
         self.read.append((start, stop))
         return self.cells[rank, start:stop]

@@ -128,7 +128,7 @@ def test_rows_are_gathered_in_any_order_from_a_cache_of_any_size(cache_bytes):
 class LazyTrace(SimpleNamespace):
     """Rows of one long request, made when they are read; every 1000th row differs from op `broken` on."""
 
-    def fingerprints(self, start: int, stop: int, rank: int = 0) -> np.ndarray:
+    def fingerprints(self, start: int, stop: int, rank: int = 0, *, checked: bool = True) -> np.ndarray:
         cells = np.arange(start, stop, dtype=np.uint64)[:, None] * 64 + np.arange(
             1, len(self.ops) + 1, dtype=np.uint64
         )

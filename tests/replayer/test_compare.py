@@ -288,3 +288,40 @@ def test_counts_agree_with_a_dictionary_of_cells(seed):
         assert found.counts.compared == len(both)
     assert found.counts.compared >= len(both)
     assert found.verdict == ("diverged" if differ else "incomplete" if found.counts.missing else "identical")
+
+
+def test_the_first_divergence_is_told_while_the_rest_is_compared():
+    recorded, replayed = fake_trace(STEPS), fake_trace(STEPS)
+    replayed.change("r1", 4, "0.attn")
+    replayed.change("r0", 5, "0.qkv")
+    told = []
+    found = compare(
+        recorded,
+        replayed,
+        progress=lambda what, done, total: told.append(done),
+        sighted=lambda first: told.append(first),
+    )
+    assert told.index(found.first) < len(told) - 1
+    assert [first for first in told if not isinstance(first, int)] == [found.first]
+    assert not compare(recorded, recorded, sighted=told.append).counts.born
+
+
+def test_what_differs_is_checked_and_what_is_equal_is_not(monkeypatch):
+    looked: list[tuple[int, bool]] = []
+    read = FakeTrace.fingerprints
+
+    def watched(trace, start, stop, rank=0, *, checked=True):
+        if trace is replayed:
+            looked.append((start // 4, checked))
+        return read(trace, start, stop, rank)
+
+    recorded, replayed = fake_trace(STEPS), fake_trace(OTHER_STEPS)
+    monkeypatch.setattr(FakeTrace, "fingerprints", watched)
+    compare(recorded, replayed)
+    # the first chunk, where columns are looked up, is read as a trace is read anywhere
+    assert {chunk for chunk, checked in looked if checked} <= {0, 1}
+    assert {chunk for chunk, checked in looked if not checked} == {0, 1, 2, 3}
+    looked.clear()
+    replayed.change("r0", 5, "0.attn")
+    compare(recorded, replayed)
+    assert (replayed.at("r0", 5) // 4, True) in looked

@@ -1,5 +1,10 @@
 """The engine on a GPU that is host memory and Triton's interpreter: graphs, padding, and one wait a step."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -87,6 +92,14 @@ def test_a_replay_is_identical(recorded, mode, override):
     assert again.comparison.verdict == "identical"
 
 
+def test_where_outputs_do_not_last_fingerprints_are_made_in_the_graph(recorded, monkeypatch):
+    trace, _ = recorded
+    monkeypatch.setattr("detrec.kernels.workspace.DeviceWorkspace.holds", lambda self, nbytes: False)
+    with host_gpu():
+        again = replay(str(trace.path))
+    assert again.comparison.verdict == "identical"
+
+
 def test_a_padding_row_that_reaches_a_block_is_seen(recorded, monkeypatch):
     """Negative control: were the padding row's slot 0 instead of none, a replay would not be identical."""
     trace, _ = recorded
@@ -124,3 +137,25 @@ def test_more_bans_than_a_graph_has_room_for(nano, tmp_path):
 @pytest.mark.parametrize(("rows", "expected"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 16), (64, 64), (65, 72)])
 def test_a_graph_has_room_for_its_rows(rows, expected):
     assert graph_rows(rows) == expected
+
+
+@pytest.mark.parametrize("reduction", ["ranks", "tp_invariant"])
+def test_two_ranks_go_on_with_the_tokens_of_one(reduction):
+    """Sums, gathered logits and graphs of ranks that are processes, each with a GPU that is the host."""
+
+    def ranks_do(size):
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.engines.builtin.gpu_ranks",
+            str(size),
+            reduction,
+        ]
+        root = Path(__file__).parents[3]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout)
+
+    assert ranks_do(2) == 2 * ranks_do(1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detrec.kernels.gpu.embedding import embedding
+from detrec.kernels.gpu.embedding import embedding, embedding_part
 from tests.bits import assert_same_bits
 from tests.kernels.gpu.device import FLOATS, device, floats, fresh, host
 
@@ -40,3 +40,15 @@ def test_rejects_a_table_with_gaps():
 def test_rejects_tokens_of_another_dtype():
     with pytest.raises(ValueError, match=r"embedding: tokens is int32 \[2\]"):
         embedding(fresh((2,), "int32"), device(rand(7, 5)), fresh((2, 5), "float32"))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_part_of_the_table_gives_minus_zero_for_the_rest(dtype):
+    """Which adds nothing, to the bit, to the row that another part gives: to a row with zeros too."""
+    rows = rand(7, 63)
+    rows[:, 5], rows[:, 6] = 0.0, -0.0
+    table, tokens = floats(rows, dtype), device(np.array([6, 0, 2, 3, -1, 7], np.int64))
+    part = host(embedding_part(tokens, table[2:5].reshape(3, 63), 2, fresh((6, 63), dtype)))
+    assert_same_bits(part[2:4], host(table)[2:4])
+    nothing = host(floats(np.full((4, 63), -0.0, np.float32), dtype))
+    assert_same_bits(part[[0, 1, 4, 5]], nothing)

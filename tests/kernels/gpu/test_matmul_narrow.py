@@ -47,3 +47,16 @@ def test_every_tile_has_the_same_bits(depth, dtype):
         narrow_rows(x, weight, None, out, tile)
         first = host(out) if first is None else first
         assert_same_bits(host(out), first)
+
+
+@pytest.mark.gpu
+# 200: past the end of a leaf are 56 k of 256, or 24 of 32. 40: k of a leaf that no 16 divide.
+@pytest.mark.parametrize("leaf", [200, 40])
+def test_every_tile_adds_leaves_to_the_same_bits(leaf):
+    x, weight = rough_floats(1, (130, 8 * leaf), "bfloat16"), rough_floats(2, (1000, 8 * leaf), "bfloat16")
+    first = None
+    for tile in CHOSEN + OTHERS:
+        out = fresh((130, 1000), "float32")
+        narrow_rows(x, weight, None, out, tile, leaves=8)
+        first = host(out) if first is None else first
+        assert_same_bits(host(out), first)

@@ -12,6 +12,7 @@ def launches() -> None:
     for rows in (8, 32, 64, 300, 4096):
         arrays = [absent(shape, "float32") for shape in ((rows, 896), (4608, 896), (4608,), (rows, 4608))]
         ahead.architectures = (90, 100)
-        float32_rows(*arrays, tile_of(rows, 4608))
+        for leaves in (1, 8):
+            float32_rows(*arrays, tile_of(rows, 4608, leaves), leaves)
         ahead.architectures = (80,)
         narrow_rows(*arrays)

@@ -18,3 +18,6 @@ def launches() -> None:
             for tile in sorted(tiles) if dtype != "float16" else (min(tiles), max(tiles)):
                 x, w = absent((tile.rows, 896), dtype), absent((512, 896), dtype)
                 narrow_rows(x, w, absent((512,), "float32"), absent((tile.rows, 512), dtype), tile)
+            for tile in {tile_of(rows, 512, dtype, 112) for rows in (1, 300)} if dtype != "float16" else ():
+                x, w = absent((tile.rows, 896), dtype), absent((512, 896), dtype)
+                narrow_rows(x, w, None, absent((tile.rows, 512), "float32"), tile, leaves=8)

@@ -2,7 +2,7 @@
 
 from detrec.kernels.gpu import matmul_narrow, matmul_wide
 from detrec.kernels.gpu.matmul_narrow import narrow_rows
-from detrec.kernels.gpu.matmul_wide import TILES, wide_rows
+from detrec.kernels.gpu.matmul_wide import LEAF_TILES, TILES, tile_of, wide_rows
 from tests.kernels.gpu import ahead
 from tests.kernels.gpu.ahead import absent
 
@@ -18,5 +18,8 @@ def launches() -> None:
             ahead.architectures = (90,)
             for tile in TILES:
                 wide_rows(x, w, bias, out, tile)
+            for tile in LEAF_TILES:
+                wide_rows(x, w, None, out, tile, leaves=8)
+            wide_rows(x, w, None, out, tile_of(4096, 512, 132, leaves=4), leaves=4)
             ahead.architectures = (80, 100)
             narrow_rows(x, w, bias, out)

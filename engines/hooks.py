@@ -1,0 +1,148 @@
+"""Watching an engine that detrec did not write: forward hooks that tell a Probe, and where a step's rows lie.
+
+Works on the modules of Paddle and of PyTorch alike. A hook only looks: it starts no copy, waits for nothing
+and gives the output on as it is. What a Probe is told on a GPU is the tensor's own memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from detrec.engines.base import SAMPLE_OPS, Probe, Step
+from detrec.kernels import arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """The op `op` is output number `output` of the module at `path`, the `call`-th time it runs in a step.
+
+    `path` is dotted, as the framework names modules. A module that gives one tensor has output 0 only.
+    """
+
+    op: str
+    path: str
+    output: int = 0
+    call: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows of a step lie in outputs that have others too: padding, or slots that do not sample.
+
+    Outputs of most ops have `launched` rows, of which `rows` (int [R]) are the step's, in its order; outputs
+    of SAMPLE_OPS have `drawn`, of which `samples` (int [S]) are. Leading axes count as one.
+    """
+
+    launched: int
+    rows: np.ndarray
+    drawn: int
+    samples: np.ndarray
+
+    def of(self, op: str) -> tuple[int, np.ndarray]:
+        """How many rows an output of `op` has, and which are the step's."""
+        return (self.drawn, self.samples) if op in SAMPLE_OPS else (self.launched, self.rows)
+
+
+class PlacingProbe(Probe, Protocol):
+    """A Probe of a GPU that takes outputs with rows that are not the step's."""
+
+    def place(self, layout: Layout) -> None:
+        """Outputs of the step that has begun lie by `layout`."""
+        ...
+
+
+class Hooks:
+    """Forward hooks on the modules of `taps`; `tell(op, output, kernel)` is called inside `watching` only.
+
+    `kernel` is the class of the module. KeyError where a path names no module of `model`.
+    """
+
+    def __init__(self, model: Any, taps: Iterable[Tap], tell: Callable[[str, Any, str], None]) -> None:
+        self._tell = tell
+        self._calls: dict[str, int] = {}
+        self._watching = False
+        modules, by_path = modules_of(model), dict[str, list[Tap]]()
+        for tap in taps:
+            by_path.setdefault(tap.path, []).append(tap)
+        self._handles = [_hook(modules[path], self._hook_of(path, of)) for path, of in by_path.items()]
+
+    def _hook_of(self, path: str, taps: Sequence[Tap]) -> Callable[[Any, Any, Any], None]:
+        def told(module: Any, inputs: Any, output: Any) -> None:
+            if not self._watching:
+                return
+            call = self._calls.get(path, 0)
+            self._calls[path] = call + 1
+            outputs = output if isinstance(output, tuple | list) else (output,)
+            for tap in taps:
+                if tap.call == call and tap.output < len(outputs) and outputs[tap.output] is not None:
+                    self._tell(tap.op, outputs[tap.output], type(module).__name__)
+
+        return told
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside is one forward pass of a step; what runs outside is nobody's business."""
+        self._calls.clear()
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def modules_of(model: Any) -> Mapping[str, Any]:
+    """Every module below `model` by its dotted path."""
+    named = model.named_sublayers if hasattr(model, "named_sublayers") else model.named_modules
+    return dict(named())
+
+
+def _hook(module: Any, told: Callable[[Any, Any, Any], None]) -> Any:
+    if hasattr(module, "register_forward_post_hook"):
+        return module.register_forward_post_hook(told)
+    return module.register_forward_hook(told)
+
+
+class Teller:
+    """Tells `probe` of a foreign engine's steps; only ops in `names` are passed on.
+
+    `on_device`: outputs lie on a GPU and are given as DeviceArrays, whole; else as numpy views, with the
+    step's rows only.
+    """
+
+    def __init__(self, probe: Probe, names: Iterable[str], *, on_device: bool, rank: int = 0) -> None:
+        self.probe, self._names, self._on_device, self._rank = probe, frozenset(names), on_device, rank
+        self._layout: Layout | None = None
+
+    def begin(self, step: Step, tokens: Sequence[int] | np.ndarray, layout: Layout) -> None:
+        """A step begins whose rows lie by `layout`."""
+        self._layout = layout
+        self.probe.step(step, tokens)
+        if self._on_device:
+            self.probe.place(layout)  # type: ignore[attr-defined]
+
+    def op(self, name: str, output: Any, kernel: str) -> None:
+        """`output` has the rows that the layout says, whatever its leading axes."""
+        if name not in self._names:
+            return
+        assert self._layout is not None, "an op outside a step"
+        launched, own = self._layout.of(name)
+        if self._on_device:
+            array = arrays.device_view(output)
+            self.probe.op(name, array.reshape(launched, array.count // max(launched, 1)), self._rank, kernel)
+            return
+        view = arrays.host_view(output.detach())
+        self.probe.op(name, _rows(view.reshape(launched, -1), own), self._rank, kernel)
+
+
+def _rows(view: np.ndarray, own: np.ndarray) -> np.ndarray:
+    if np.array_equal(own, np.arange(len(view))):
+        return view
+    return view[own]

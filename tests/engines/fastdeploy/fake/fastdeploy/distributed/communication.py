@@ -1,0 +1,3 @@
+"""Where the custom all-reduce is kept."""
+
+_TP_AR = None

@@ -1,0 +1,1 @@
+"""The divergence explorer: a terminal application over what `detrec.replayer.survey` tells."""

@@ -1,0 +1,136 @@
+"""The verdict, where it differs first, why, and how much: the lines at the top."""
+
+from rich.style import Style
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from detrec.replayer.comparison import Comparison
+from detrec.replayer.divergence import Divergence
+from detrec.replayer.survey.cell import State
+from detrec.replayer.survey.condition import Condition
+from detrec.replayer.survey.survey import Survey
+from detrec.tui import words
+from detrec.tui.palette import Palette
+
+_REVERSED = Style(reverse=True)
+_BADGES = {"identical": "✓", "diverged": "✗", "incomplete": "?"}
+
+
+class Banner(Widget):
+    """Some lines, each cut at the end of the screen."""
+
+    lines: reactive[tuple[Text, ...]] = reactive(())
+
+    def render(self) -> Text:
+        """Each on a line of its own."""
+        lines = [line.copy() for line in self.lines]
+        for line in lines:
+            line.truncate(max(self.content_size.width, 1), overflow="ellipsis")
+        return Text("\n").join(lines)
+
+    def watch_lines(self, lines: tuple[Text, ...]) -> None:
+        """As high as what there is to say."""
+        self.styles.height = max(len(lines), 1)
+
+    @property
+    def plain(self) -> str:
+        """All of them, as text."""
+        return "\n".join(line.plain for line in self.lines)
+
+
+def opening(run: str, other: str | None, palette: Palette) -> tuple[Text, ...]:
+    """Before anything is known."""
+    text = f"opening {words.plain(run)}" + ("" if other is None else f" and {words.plain(other)}")
+    return (Text(text, palette.quiet),)
+
+
+def headline(
+    survey: Survey, palette: Palette, *, progress: str = "", sighted: Divergence | None = None
+) -> tuple[Text, ...]:
+    """What a survey says by now; `sighted` is where the runs first differ, before all is compared."""
+    conditions = survey.conditions
+    found = survey.comparison
+    ill = [_condition(condition, palette) for condition in conditions if condition.status != "complete"]
+    if survey.runs is None or (survey.problem and found is None):
+        known = ill or [
+            Text.assemble(_badge("cannot tell", "?", palette.warn), " ", words.plain(survey.problem))
+        ]
+        return tuple(known)
+    if survey.other is None:
+        return (_alone(survey, palette), *ill)
+    if found is None:
+        text = Text.assemble(_badge("comparing", "…", palette.warn), f" {progress}")
+        if sighted is not None:
+            text.append(" diverged, first at ").append(where(sighted, survey.runs.ranks), palette.strong)
+        return (text, *ill)
+    second = [_why(survey, palette)] if found.verdict == "diverged" else []
+    return (_verdict(found, palette), *ill, *second, _counts(found, palette))
+
+
+def _badge(word: str, symbol: str, style: Style) -> tuple[str, Style]:
+    return (f" {symbol} {word.upper()} ", style + _REVERSED)
+
+
+def _verdict(found: Comparison, palette: Palette) -> Text:
+    style = {"identical": palette.good, "diverged": palette.bad}.get(found.verdict, palette.warn)
+    text = Text.assemble(_badge(found.verdict, _BADGES[found.verdict], style), " ")
+    counts = found.counts
+    if found.verdict == "identical":
+        return text.append(
+            f"{counts.equal:,} fingerprints of {found.rows.matched:,} rows and {len(found.ops)} ops are equal"
+        )
+    if found.verdict == "incomplete":
+        return text.append(f"nothing differs, and {counts.missing:,} cells are missing: that is not equal")
+    if found.first is None:
+        return text.append("other tokens were drawn, and no fingerprint shows where")
+    return text.append("first at ").append(where(found.first, found.ranks), palette.strong)
+
+
+def where(first: Divergence, ranks: int) -> str:
+    """A divergence's place."""
+    layer = "" if first.layer is None else f"layer {first.layer}, "
+    rank = f", rank {first.rank}" if ranks > 1 else ""
+    return (
+        f"step {first.step}, request {words.plain(first.request)}, position {first.position}, "
+        f"{layer}op {first.op}{rank}"
+    )
+
+
+def _why(survey: Survey, palette: Palette) -> Text:
+    cause = survey.diagnosis
+    if cause is None:
+        return Text("   cause not looked into", palette.quiet)
+    return Text.assemble("   ", (cause.cause, palette.warn), f": {words.plain(cause.summary)}")
+
+
+def _counts(found: Comparison, palette: Palette) -> Text:
+    counts, flip = found.counts, found.tokens.first_flip
+    pieces = (
+        (State.EQUAL, counts.equal, "equal"), (State.BORN, counts.born, "born"),
+        (State.INHERITED, counts.inherited, "inherited"), (State.MISSING, counts.missing, "missing"),
+    )  # fmt: skip
+    text = Text("   ")
+    for state, number, name in pieces:
+        text.append_text(palette.symbol(state)).append(f" {number:,} {name}  ")
+    if flip is not None:
+        return text.append(f"tokens differ from {words.plain(flip.request)}:{flip.position} on", palette.warn)
+    return text.append(
+        "tokens equal" if found.tokens.equal else "tokens equal where both drew one", palette.quiet
+    )
+
+
+def _alone(survey: Survey, palette: Palette) -> Text:
+    (known,) = survey.conditions
+    steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
+    about = f"{steps}, {known.rows:,} rows x {known.ops} ops, {ranks}"
+    badge = (f" {known.status.upper()} ", palette.strong + _REVERSED)
+    return Text.assemble(badge, f" {about}  ", (words.plain(known.path), palette.quiet))
+
+
+def _condition(known: Condition, palette: Palette) -> Text:
+    symbol = {"recording": "●", "corrupt": "!", "failed": "!"}.get(known.status, "?")
+    return Text.assemble(
+        _badge(known.status, symbol, palette.warn), " ", words.plain(known.detail),
+        (f"; {known.hint}" if known.hint else "", palette.quiet),
+    )  # fmt: skip
