@@ -45,6 +45,7 @@ gpu: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/bench_engine.py
+	$(BIN)/python -m benchmarks.bench_explore
 ifneq ($(wildcard /dev/nvidia0),)
 	for name in matmul attention rows sample overhead replay; do $(BIN)/python -m benchmarks.bench_$$name || exit; done
 	$(BIN)/python -m benchmarks.soak

@@ -161,7 +161,8 @@ def _allowed(units: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def _dtype(trace: Trace) -> str:
-    dtype: str = trace.manifest["config"]["engine"]["dtype"]
+    # the section of a foreign engine may not say, its worker did
+    dtype: str = trace.manifest["config"]["engine"].get("dtype") or trace.manifest["engine"]["dtype"]
     return dtype
 
 
