@@ -22,10 +22,14 @@ _NOWHERE = "other tokens were drawn, and no fingerprint shows where"
 _EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
 
 
-def check_by(by: str) -> None:
-    """Raise ConfigError unless `by` is "bits" or "sketch"."""
+def check_by(by: str, repeat: int | None = None) -> None:
+    """Raise ConfigError unless `by` is "bits" or "sketch", and not the latter of a hunt's replays."""
     if by not in ("bits", "sketch"):
         raise ConfigError(f"--by {by}: expected bits or sketch")
+    if by == "sketch" and repeat is not None:
+        raise ConfigError(
+            "--repeat: counts replays whose bits diverge, got --by sketch", hint="leave one of them out"
+        )
 
 
 def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> str:

@@ -62,9 +62,9 @@ def replay(
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
-    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: the trace
-    must have sketches. Raises ReplayError
-    where the schedule cannot be followed, TraceIncomplete where no step was committed.
+    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
+    must have sketches. Raises ReplayError where the schedule cannot be followed, TraceIncomplete where no
+    step was committed.
     """
     begin = time.perf_counter()
     if mode not in MODES:
@@ -74,6 +74,10 @@ def replay(
     if by_sketch:
         require_sketches(recorded)
     config = replayed_config(recorded, overrides)
+    if by_sketch and not config.record.sketch:
+        raise ConfigError(
+            "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
+        )
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
     if keep_tensors is not None and not diagnose:

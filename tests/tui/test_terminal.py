@@ -67,3 +67,9 @@ def test_an_explorer_that_was_asked_for_and_cannot_be(run):
     assert "needs a terminal" in found.stderr
     with pytest.raises(ConfigError, match="not with --json"):
         opening.opens(True, as_json=True)
+
+
+def test_a_place_for_an_explorer_that_does_not_open(run):
+    found = detrec("replay", run, "--at", "greedy:93")
+    assert found.code == 2
+    assert found.stderr.startswith("detrec: error: --at greedy:93: is where the explorer opens")
