@@ -8,6 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
+from detrec.printable import place_of, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -123,19 +124,12 @@ def headline(comparison: Comparison) -> str:
     if first is None:
         return f"diverged: {_NOWHERE}"
     where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
-    return f"diverged: first at {_place(first)}{f', {where}' if comparison.ranks > 1 else ''}"
-
-
-def _place(first: Divergence) -> str:
-    layer = "" if first.layer is None else f"layer {first.layer}, "
-    return (
-        f"step {first.step}, request {_plain(first.request)}, position {first.position}, {layer}op {first.op}"
-    )
+    return f"diverged: first at {place_of(first)}{f', {where}' if comparison.ranks > 1 else ''}"
 
 
 def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:
     texts = [
-        f"replay {number}: {_NOWHERE if first is None else _place(first)}"
+        f"replay {number}: {_NOWHERE if first is None else place_of(first)}"
         for number, first in hunt.firsts.items()
     ]
     yield "repeats", f"{len(texts):,} of {hunt.times:,} replays diverged"
@@ -208,7 +202,7 @@ def _tokens(comparison: Comparison) -> str:
     flip = comparison.tokens.first_flip
     if flip is not None:
         return (
-            f"request {_plain(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
+            f"request {printable(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
             f"replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
         )
     return "equal" if comparison.tokens.equal else "equal where both runs drew one"
@@ -242,11 +236,6 @@ def _value(value: Any) -> str:
     return _clip(json.dumps(value))
 
 
-def _plain(text: str) -> str:
-    """Printable ASCII, so that no terminal is garbled by an id."""
-    return ascii(text)[1:-1]
-
-
 def _clip(text: str, width: int = _WIDTH) -> str:
-    plain = _plain(text)
+    plain = printable(text)
     return plain if len(plain) <= width else plain[: width - 3] + "..."
