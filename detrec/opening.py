@@ -1,6 +1,5 @@
 """When a replay opens the explorer, and where it then leaves what the explorer reads."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,9 @@ def opens(tui: bool | None, *, as_json: bool, at: str = "") -> bool:
 
     ConfigError where it was asked for and cannot be, or is told where to open, `at`, and does not.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    from detrec.tui.explore import on_terminal
+
+    terminal = on_terminal()
     if tui and as_json:
         raise ConfigError("--tui: not with --json", hint="leave one of them out")
     if tui and not terminal:
