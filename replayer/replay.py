@@ -176,7 +176,9 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
 
 def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The recorded section; where `overrides` name another engine, what that one has of it."""
-    name = apply_overrides({"engine": dict(recorded)}, overrides)["engine"].get("name")
+    section = apply_overrides({"engine": dict(recorded)}, overrides)["engine"]
+    # what is no section is refused by who reads it
+    name = section.get("name") if isinstance(section, dict) else recorded["name"]
     if name == recorded["name"] or name in FOREIGN:
         return recorded
     own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}

@@ -152,3 +152,10 @@ def test_an_engine_setting_without_its_engine_is_told_where_it_belongs():
     with pytest.raises(ConfigError, match="unknown key 'max_num_seqs'") as refused:
         serve_config({"model": "builtin:qwen2-tiny", "max_num_seqs": 1})
     assert refused.value.hint == "did you mean engine.max_num_seqs?"
+
+
+@pytest.mark.parametrize("engine", ["fastdeploy", 5, ["cpu"]])
+def test_an_engine_that_is_no_section_is_refused(engine):
+    with pytest.raises(ConfigError, match="engine: expected a mapping, got") as error:
+        serve_config({"model": "builtin:qwen2-tiny", "engine": engine, "requests": [{"prompt": "x"}]})
+    assert "engine.name" in error.value.hint
