@@ -7,7 +7,8 @@ import pytest
 
 from detrec.engines.base import OpKind
 from detrec.errors import TraceError
-from detrec.kernels.cpu.sketch import PARTS, sketch
+from detrec.kernels.cpu.sketch import sketch
+from detrec.kernels.projections import PARTS
 from detrec.replayer.tolerance import UNITS, compare_sketches, units_apart
 from tests.replayer.fakes import OPS, FakeTrace, fake_trace, part
 
