@@ -20,7 +20,8 @@ _SHOWN = 3
 _WIDTH = 60
 _CAUSE_WIDTH = 180
 _NOWHERE = "other tokens were drawn, and no fingerprint shows where"
-_EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
+EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
+"""By verdict."""
 
 
 def check_by(by: str, repeat: int | None = None) -> None:
@@ -42,7 +43,7 @@ def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str 
 
 def exit_code(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> int:
     """0 identical, or close by sketch; 1 diverged, 2 could not tell."""
-    return _EXIT_CODES[verdict(comparison, tolerance, by)]
+    return EXIT_CODES[verdict(comparison, tolerance, by)]
 
 
 def to_json(
