@@ -110,7 +110,14 @@ def serve_config(
         raise ConfigError(f"{where}: unknown key {astray[0]!r}", hint=f"did you mean engine.{astray[0]}?")
     known_keys(data, ServeConfig, where)
     require(data.get("model"), f"{where}: model", "missing", "for example model: builtin:qwen2-tiny")
-    engine = dict(data.get("engine") or {})
+    given = data.get("engine") or {}
+    require(
+        isinstance(given, dict),
+        f"{where}: engine",
+        f"expected a mapping, got {type(given).__name__}",
+        "another engine is named by engine.name",
+    )
+    engine = dict(given)
     if environ is not None:
         _honour_environment(engine, environ)
     section = _engine(engine, f"{where}: engine")

@@ -69,3 +69,16 @@ def test_a_model_that_is_no_path_is_a_name_that_the_engine_looks_up(tmp_path):
     assert serve_config(data, base=tmp_path).model == "Qwen/Qwen3-8B"
     (tmp_path / "Qwen" / "Qwen3-8B").mkdir(parents=True)
     assert serve_config(data, base=tmp_path).model == str(tmp_path / "Qwen" / "Qwen3-8B")
+
+
+@pytest.mark.parametrize(
+    ("engine", "variables"),
+    [
+        pytest.param({"tensor_parallel_size": "two"}, {}, id="a number"),
+        pytest.param({"graph_optimization_config": 3}, {}, id="a mapping"),
+        pytest.param({}, {"FD_CUSTOM_AR_MAX_SIZE_MB": "8 MiB"}, id="a variable"),
+    ],
+)
+def test_what_fastdeploy_would_not_take_is_refused(engine, variables):
+    with pytest.raises(ConfigError, match="hold what cannot be"):
+        foreseen_holes(config(**engine), variables)

@@ -18,11 +18,13 @@ from tests.command import ROOT
 class Terminal:
     """`detrec ARGS` in a new pseudo-terminal; `drawn` is every byte that it has written there."""
 
-    def __init__(self, *args: object, columns: int = 80, lines: int = 24) -> None:
+    def __init__(
+        self, *args: object, columns: int = 80, lines: int = 24, kind: str = "xterm-256color"
+    ) -> None:
         self._screen, self._end = pty.openpty()
         self.before = termios.tcgetattr(self._end)
         self.resize(columns, lines)
-        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment = {**os.environ, "TERM": kind, "COLORTERM": "truecolor"}
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             environment.pop(name, None)
         self._process = subprocess.Popen(

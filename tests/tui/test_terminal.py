@@ -54,6 +54,13 @@ def test_a_replay_that_does_not_open_the_explorer(run, args):
     assert ALTERNATE not in terminal.drawn
 
 
+def test_a_terminal_that_can_only_print_gets_the_report_and_its_exit_code(run):
+    with Terminal("replay", run, "--no-diagnose", "--fault", "bitflip", kind="dumb") as terminal:
+        assert terminal.end() == 1
+    assert b"diverged: first at step 4" in terminal.drawn
+    assert b"error" not in terminal.drawn
+
+
 def test_no_terminal_no_explorer(run):
     found = detrec("explore", run)
     assert found.code == 2
@@ -67,3 +74,9 @@ def test_an_explorer_that_was_asked_for_and_cannot_be(run):
     assert "needs a terminal" in found.stderr
     with pytest.raises(ConfigError, match="not with --json"):
         opening.opens(True, as_json=True)
+
+
+def test_a_place_for_an_explorer_that_does_not_open(run):
+    found = detrec("replay", run, "--at", "greedy:93")
+    assert found.code == 2
+    assert found.stderr.startswith("detrec: error: --at greedy:93: is where the explorer opens")
