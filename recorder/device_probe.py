@@ -33,10 +33,11 @@ _SLOTS = 8
 
 @dataclass(slots=True)
 class _Slot:
-    """Pinned memory for one step's fingerprints, and the mark behind its copy."""
+    """Pinned memory for one step's fingerprints and sketches, and the mark behind its copy."""
 
     event: cuda.Event
     memory: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    sketches: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,19 @@ class DeviceProbe:
         return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
     def _region(self, rows: int, samples: int) -> Region:
-        array = self._device.empty((self._lines.size(rows, samples),), "uint64")
-        return Region(self._lines, rows, samples, array, self._no_kernels(), cuda.Event())
+        size, parts = self._lines.size(rows, samples), self._writer.sketch_parts
+        array = self._device.empty((size,), "uint64")
+        sketches = self._device.empty((size * parts,), "float32") if parts else None
+        return Region(
+            self._lines,
+            rows,
+            samples,
+            array,
+            self._no_kernels(),
+            cuda.Event(),
+            sketches,
+            [False] * len(self._lines.places),
+        )
 
     def _no_kernels(self) -> list[str]:
         return [""] * len(self._lines.places)
@@ -120,8 +132,8 @@ class DeviceProbe:
             if self._lines.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
-                about = region.array, self._no_kernels(), region.copied
-                region = Region(self._lines, rows, samples, *about)
+                about = region.array, self._no_kernels(), region.copied, region.sketches
+                region = Region(self._lines, rows, samples, *about, [False] * len(self._lines.places))
             self._now = self._eager[0] = region
             self._device.stream.wait_for(region.copied)
             region.clear(self._device)
@@ -132,8 +144,8 @@ class DeviceProbe:
         """Ops reported inside are those of the graph of `rows` rows."""
         if rows not in self._graphs:
             self._graphs[rows] = self._region(rows, rows)
-        # what is cut over ranks has no table yet
-        lasting = lasting and self._shares is None
+        # what is cut over ranks has no table yet, and sketches have none
+        lasting = lasting and self._shares is None and not self._writer.sketch_parts
         before, region = self._now, self._graphs[rows]
         self._now, self._batch, self._lasting = region, [], ([], []) if lasting else None
         if not lasting:
@@ -154,7 +166,8 @@ class DeviceProbe:
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
         """Fingerprint `output`, a row at a time, together with what follows it in its layer or its graph."""
         at = self._lines.places[name]
-        self._open().kernels[at.index] = kernel
+        region = self._open()
+        region.kernels[at.index] = kernel
         if self._lasting is not None:
             self._lasting[at.samples].append((at.place, output))
             return
@@ -163,6 +176,9 @@ class DeviceProbe:
         if not self._batch:
             self._first = (at.place, at.samples)
         self._batch.append(output)
+        if region.sketches is not None:
+            with on_stream(self._device.stream.handle):
+                region.sketch(at.samples, at.place, at.index, output)
         # outputs stay where they are for a layer, and no longer
         if self._at_once or at.samples or "." not in name or name.endswith(".output"):
             self._flush()
@@ -200,6 +216,11 @@ class DeviceProbe:
         self._computed.record(stream)
         self._copies.wait_for(self._computed)
         self._copies.copy_to_host(slot.memory[:size], region.array[:size])
+        if region.sketches is not None:
+            count = size * self._writer.sketch_parts
+            if count > len(slot.sketches):
+                slot.sketches = cuda.pinned(4 * count).view(np.float32)
+            self._copies.copy_to_host(slot.sketches[:count], region.sketches[:count])
         slot.event.record(self._copies)
         region.copied.record(self._copies)
         return slot
@@ -234,15 +255,20 @@ class DeviceProbe:
         self._free.append(arrived.slot)
 
     def _put(self, arrived: _Arrived) -> None:
-        region, step = arrived.region, arrived.step
+        region, step, slot = arrived.region, arrived.step, arrived.slot
+        prints = self._lines.prints(slot.memory, step, arrived.layout, region.rows, region.samples)
+        sketches = None
+        if region.sketches is not None:
+            sketches = self._lines.sketches(slot.sketches, step, arrived.layout, region, prints)
         self._writer.step(
             step,
             arrived.tokens,
-            self._lines.prints(arrived.slot.memory, step, arrived.layout, region.rows, region.samples),
+            prints,
             tuple(region.kernels),
             arrived.samples,
             arrived.events,
             arrived.seconds,
             padded_rows=region.rows,
             graph_bucket=arrived.graph,
+            sketches=sketches,
         )

@@ -13,6 +13,8 @@ from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.fingerprint_many import FingerprintTable, fingerprint_table, fingerprints_of
+from detrec.kernels.gpu.rows import FLOATS
+from detrec.kernels.gpu.sketch import PARTS, sketch
 
 Outputs = list[tuple[int, DeviceArray]]
 """Outputs with the places of their ops among those of their kind."""
@@ -43,6 +45,20 @@ class Lines:
         """How many fingerprints a step has."""
         return len(self.of_rows) * rows + len(self.of_samples) * samples
 
+    def sketches(
+        self, memory: np.ndarray, step: Step, layout: Layout, region: "Region", prints: np.ndarray
+    ) -> np.ndarray:
+        """float32 [rows of the step, ops, PARTS] out of `memory`; NaN where nothing was sketched."""
+        rows, samples = region.rows, region.samples
+        flat, whole = memory.reshape(-1, PARTS), self.size(rows, 0)
+        out = np.full((step.rows, len(self.places), PARTS), np.nan, np.float32)
+        out[:, self.of_rows] = flat[:whole].reshape(-1, rows, PARTS)[:, layout.rows].swapaxes(0, 1)
+        drawn = flat[whole : self.size(rows, samples)].reshape(len(self.of_samples), samples, PARTS)
+        sampling = np.ix_(np.array(step.sample_rows, np.intp), self.of_samples)
+        out[sampling] = drawn[:, layout.samples].swapaxes(0, 1)
+        out[(prints == 0) | ~np.array(region.sketched)] = np.nan
+        return out
+
     def prints(self, memory: np.ndarray, step: Step, layout: Layout, rows: int, samples: int) -> np.ndarray:
         """uint64 [rows of the step, ops] out of a region's `memory`, which may have more rows than it."""
         whole, end = self.size(rows, 0), self.size(rows, samples)
@@ -59,6 +75,7 @@ class Region:
 
     `kernels` names what ran for each op; `copied` is the mark behind the latest copy to the host. `tables`
     list outputs that last until a graph has run, with their entries on the device and where results go.
+    `sketches`, where they are kept: float32, PARTS for each fingerprint; `sketched`: the ops that have them.
     """
 
     lines: Lines
@@ -67,6 +84,8 @@ class Region:
     array: DeviceArray
     kernels: list[str]
     copied: cuda.Event
+    sketches: DeviceArray | None = None
+    sketched: list[bool] = field(default_factory=list)
     tables: list[tuple[FingerprintTable, DeviceArray, DeviceArray]] = field(default_factory=list)
 
     @property
@@ -79,6 +98,15 @@ class Region:
         whole, rows = self.lines.size(self.rows, 0), self.samples if samples else self.rows
         start, count = (whole, len(self.lines.of_samples)) if samples else (0, len(self.lines.of_rows))
         return self.array[start : start + count * rows].reshape(count, rows)
+
+    def sketch(self, samples: bool, place: int, op: int, output: DeviceArray) -> None:
+        """Launch the sketch of an output; what is no float has none."""
+        if self.sketches is None or output.dtype not in FLOATS:
+            return
+        whole, rows = self.lines.size(self.rows, 0), self.samples if samples else self.rows
+        start = ((whole if samples else 0) + place * rows) * PARTS
+        sketch(output, self.sketches[start : start + rows * PARTS].reshape(rows, PARTS))
+        self.sketched[op] = True
 
     def clear(self, device: Device) -> None:
         """An op that is not reported stays 0: not recorded."""

@@ -159,10 +159,3 @@ def test_an_engine_that_is_no_section_is_refused(engine):
     with pytest.raises(ConfigError, match="engine: expected a mapping, got") as error:
         serve_config({"model": "builtin:qwen2-tiny", "engine": engine, "requests": [{"prompt": "x"}]})
     assert "engine.name" in error.value.hint
-
-
-def test_sketches_of_activations_on_a_gpu_are_refused():
-    data = {"model": "builtin:qwen2-tiny", "requests": [{"prompt": "x"}], "record": {"sketch": True}}
-    assert serve_config(data).record.sketch
-    with pytest.raises(ConfigError, match=r"record\.sketch: true is for activations on the CPU"):
-        serve_config(data | {"engine": {"device": "gpu"}})

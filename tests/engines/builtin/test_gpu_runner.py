@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from detrec.config import serve_config
+from detrec.config import RecordConfig, serve_config
 from detrec.engines.builtin import seeded
 from detrec.engines.builtin.gpu_runner import graph_rows
 from detrec.kernels import cuda
@@ -116,6 +117,29 @@ def test_the_cpu_engine_says_the_same(recorded):
     assert again.comparison.tokens.equal
     keys = {difference.key for difference in again.comparison.manifest_diff}
     assert {"config.engine.device", "engine.device.kind", "engine.device.name"} <= keys
+
+
+def test_sketches_are_those_of_the_cpu_in_graphs_too(recorded, tmp_path):
+    trace, waits = recorded
+    path = tmp_path / "sketched.zarr"
+    with host_gpu():
+        before = cuda.waits()
+        record(replace(config(), record=RecordConfig(sketch=True)), str(path))
+        assert cuda.waits() - before == waits
+    sketched = TraceReader(path)
+    assert np.array_equal(sketched.fingerprints(0, 19), trace.fingerprints(0, 19))
+    numbers = sketched.sketches(0, sketched.n_rows)
+    there = ~np.isnan(numbers[:, :, 0])
+    recorded_cells = sketched.fingerprints(0, sketched.n_rows) != 0
+    # the drawn tokens are no floats
+    assert np.array_equal(there[:, :-1], recorded_cells[:, :-1])
+    assert not there[:, -1].any()
+    again = replay(str(path), overrides=["engine.device=cpu"])
+    assert again.tolerance is not None
+    assert (again.tolerance.verdict, again.tolerance.compared) == (
+        "close",
+        int(np.isfinite(numbers).all(axis=2).sum()),
+    )
 
 
 def test_more_bans_than_a_graph_has_room_for(nano, tmp_path):
