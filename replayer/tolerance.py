@@ -169,7 +169,7 @@ def _dtype(trace: Trace) -> str:
     if dtype not in UNITS:
         raise TraceError(
             f"{trace.path}: was computed in {dtype}, and sketches are compared of {', '.join(UNITS)}",
-            hint="compare it by bits",
+            hint="a trace without sketches compares by bits: --set record.sketch=false",
         )
     return dtype
 
