@@ -21,7 +21,8 @@ class Tap:
 
     `path` is dotted, as the framework names modules. A module that gives one tensor has output 0 only.
     `entering`: it is the module's positional input of that number instead. An op of several `parts` is their
-    outputs side by side; this is number `part` of them.
+    outputs side by side; this is number `part` of them. `kernel` is what computed it, where that is not the
+    module.
     """
 
     op: str
@@ -31,6 +32,7 @@ class Tap:
     entering: bool = False
     part: int = 0
     parts: int = 1
+    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class PlacingProbe(Probe, Protocol):
 class Hooks:
     """Forward hooks on the modules of `taps`; `tell(op, output, kernel)` is called inside `watching` only.
 
-    `kernel` is the class of the module; the `output` of an op of several parts is a list of them. KeyError
+    `kernel` is the tap's, or the name that the module's forward gives its own, or its class; the `output` of an op of several parts is a list of them. KeyError
     where a path names no module of `model`.
     """
 
@@ -87,7 +89,8 @@ class Hooks:
             for tap in taps:
                 found = inputs if tap.entering else outputs
                 if tap.call == call and tap.output < len(found) and found[tap.output] is not None:
-                    self._took(tap, found[tap.output], type(module).__name__)
+                    own = getattr(module.forward, "kernel", type(module).__name__)
+                    self._took(tap, found[tap.output], tap.kernel or own)
 
         return told
 

@@ -156,7 +156,8 @@ class Batches:
 
     def _checked(self, step: Step, host: Any) -> list[int]:
         """The input tokens, once they and their positions are what the slices say."""
-        known, places = [], []
+        known: list[int] = []
+        places: list[int] = []
         for part in step.slices:
             known += self._states[part.request].tokens[part.start : part.stop]
             places += range(part.start, part.stop)

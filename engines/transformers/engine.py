@@ -1,6 +1,7 @@
 """transformers' continuous batching as an Engine: its batches and kernels, watched and, in a replay, forced."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -15,8 +16,9 @@ from detrec.engines.builtin.weights import Checkpoint, open_checkpoint, tensor_d
 from detrec.engines.transformers import library
 from detrec.engines.transformers.batches import Batch, Batches
 from detrec.engines.transformers.forced import FollowedSchedule, register
+from detrec.engines.transformers.invariant import KERNELS, Invariant
 from detrec.engines.transformers.model import build
-from detrec.engines.transformers.names import op_names
+from detrec.engines.transformers.names import ROPE, op_names
 from detrec.engines.transformers.settings import batching_config, settings_of
 from detrec.engines.transformers.watch import Watch
 from detrec.errors import ConfigError
@@ -62,6 +64,7 @@ class TransformersEngine:
         self._model = build(
             self._checkpoint, config.engine.dtype, config.engine.device, self._settings.attn_implementation
         )
+        self._invariant = Invariant(self._model, model) if self._settings.invariant_kernels else None
         self._batches: Batches | None = None
 
     def manifest(self) -> dict[str, Any]:
@@ -110,17 +113,24 @@ class TransformersEngine:
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, which must be this engine's; hooks are there for as long as that."""
         assert isinstance(scheduler, OwnSchedule | FollowedSchedule), "a scheduler of another engine"
-        watch = Watch(self._model, self._checkpoint.config, probe, names)
-        try:
-            while (step := scheduler.next_step()) is not None:
-                assert scheduler.batch is not None
-                yield step, self._run_step(scheduler.batch, watch, probe)
-        finally:
-            watch.remove()
+        with self._invariant.in_place() if self._invariant else nullcontext():
+            watch = Watch(self._model, self._checkpoint.config, probe, names, self._kernels())
+            try:
+                while (step := scheduler.next_step()) is not None:
+                    assert scheduler.batch is not None
+                    yield step, self._run_step(scheduler.batch, watch, probe)
+            finally:
+                watch.remove()
 
     def close(self) -> None:
         """Nothing lies outside of this process."""
         self._batches = None
+
+    def _kernels(self) -> Mapping[str, str]:
+        """What computes the ops that are no module's output."""
+        if self._invariant:
+            return KERNELS
+        return {"attn": self._settings.attn_implementation, "act": "silu * up", "rope": ROPE}
 
     def _running(self) -> Batches:
         if self._batches is None:
@@ -128,9 +138,7 @@ class TransformersEngine:
         return self._batches
 
     def _start(self, scheduler: str | None) -> Batches:
-        return Batches(
-            self._model, batching_config(self._settings, self.requests, scheduler), self.states
-        )
+        return Batches(self._model, batching_config(self._settings, self.requests, scheduler), self.states)
 
     def _admit(self, request: str) -> None:
         params, prompt = self.states[request].request.sampling, self.states[request].request.prompt
@@ -199,9 +207,7 @@ class TransformersEngine:
 class OwnSchedule:
     """transformers' own decisions; a request is admitted at its arrival, or when there is nothing else."""
 
-    def __init__(
-        self, batches: Batches, requests: Sequence[Request], admit: Callable[[str], None]
-    ) -> None:
+    def __init__(self, batches: Batches, requests: Sequence[Request], admit: Callable[[str], None]) -> None:
         self._batches, self._admit = batches, admit
         self._later = sorted(requests, key=lambda request: request.arrival)
         self._clock = 0

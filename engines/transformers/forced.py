@@ -33,7 +33,7 @@ def _scheduler_class(scheduling: Any) -> Any:
     for name in ("_process_candidates", "_cleanup_waiting_queue"):
         library.part(base, name)
 
-    class Forced(base):  # type: ignore[misc]
+    class Forced(base):  # type: ignore[valid-type, misc]
         """Runs `detrec_step`, one candidate after another, each with its slice as the budget."""
 
         detrec_step: Step | None = None
@@ -42,7 +42,9 @@ def _scheduler_class(scheduling: Any) -> Any:
             step = self.detrec_step
             assert step is not None, "no step to run"
             self._preempt(step)
-            done, gone, fast, read = [], set(), True, 0
+            done: list[Any] = []
+            gone: set[str] = set()
+            fast, read = True, 0
             for part in step.slices:
                 state = self.active_requests.get(part.request) or self.waiting_requests.get(part.request)
                 if state is None:

@@ -1,4 +1,4 @@
-"""A transformers model with the weights that the built-in engine has: the same checkpoint, tensor by tensor."""
+"""A transformers model with the weights that the built-in engine has, tensor by tensor."""
 
 from typing import Any
 

@@ -5,7 +5,7 @@ model that computes less.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,20 +15,25 @@ from detrec.engines.base import SAMPLE_OPS, Probe, Step
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.hooks import Hooks, Layout, Tap, Teller
 from detrec.engines.transformers import library
-from detrec.engines.transformers.names import HEAD, rope_ops, taps
+from detrec.engines.transformers.names import HEAD, ROPE, rope_ops, taps
 from detrec.errors import EngineError
-
-_ROPE = "apply_rotary_pos_emb"
 
 
 class Watch:
     """Hooks on `model` that tell `probe` of the ops in `names`, and keep the logits of every step.
 
+    `kernels` names what computes "attn", "act" and "rope", which are no module's output.
+
     Outputs are looked at on the host; those that lie on a GPU are copied there, one by one.
     """
 
     def __init__(
-        self, model: Any, config: ModelConfig, probe: Probe | None, names: Collection[str]
+        self,
+        model: Any,
+        config: ModelConfig,
+        probe: Probe | None,
+        names: Collection[str],
+        kernels: Mapping[str, str],
     ) -> None:
         self.logits = np.zeros((0, 0), np.float32)
         """The latest step's, float32 [S, vocabulary]."""
@@ -39,7 +44,7 @@ class Watch:
         self._layer = -1
         self._step: Step | None = None
         self._layout: Layout | None = None
-        wanted = [tap for tap in taps(config) if tap.op in self._names]
+        wanted = [tap for tap in taps(config, kernels) if tap.op in self._names]
         self._paths = {tap.path for tap in wanted} | {HEAD}
         try:
             self._hooks = Hooks(model, [*wanted, Tap("logits", HEAD)], self._took)
@@ -47,7 +52,7 @@ class Watch:
             raise library.moved(f"{type(model).__name__} has no module {error}") from None
         self._undo: list[Callable[[], None]] = [self._hooks.remove]
         if any(op in self._names for layer in range(self._layers) for op in rope_ops(layer)):
-            self._watch_rope(model)
+            self._watch_rope(model, kernels["rope"])
 
     def remove(self) -> None:
         """Leave the model and its module as they were."""
@@ -110,10 +115,10 @@ class Watch:
             # float32 of whatever dtype, as what the token is drawn from
             self._teller.probe.op("logits", self.logits, 0, kernel)
 
-    def _watch_rope(self, model: Any) -> None:
+    def _watch_rope(self, model: Any, kernel: str) -> None:
         """RoPE is a function of the model's module: told from there, the layer known by whose turn it is."""
         home = library.module(type(model).__module__)
-        original = library.part(home, _ROPE)
+        original = library.part(home, ROPE)
 
         def told(*args: Any, **kwargs: Any) -> Any:
             rotated = original(*args, **kwargs)
@@ -122,7 +127,7 @@ class Watch:
                 for op, part in zip(rope_ops(self._layer), rotated, strict=True):
                     if op in self._names:
                         # [1, heads, rows, head_dim]
-                        self._took(op, part.transpose(1, 2), _ROPE)
+                        self._took(op, part.transpose(1, 2), kernel)
             return rotated
 
         def enter(layer: int) -> Callable[..., None]:
@@ -138,5 +143,5 @@ class Watch:
             attention = library.part(layer, "self_attn")
             self._undo.append(attention.register_forward_pre_hook(enter(index)).remove)
             self._undo.append(attention.register_forward_hook(left).remove)
-        setattr(home, _ROPE, told)
-        self._undo.append(lambda: setattr(home, _ROPE, original))
+        setattr(home, ROPE, told)
+        self._undo.append(lambda: setattr(home, ROPE, original))
