@@ -64,8 +64,8 @@ class PlacingProbe(Probe, Protocol):
 class Hooks:
     """Forward hooks on the modules of `taps`; `tell(op, output, kernel)` is called inside `watching` only.
 
-    `kernel` is the tap's, or the name that the module's forward gives its own, or its class; the `output` of an op of several parts is a list of them. KeyError
-    where a path names no module of `model`.
+    `kernel` is the tap's, else the name that the module's forward gives its own, else its class; the `output`
+    of an op of several parts is a list of them. KeyError where a path names no module of `model`.
     """
 
     def __init__(self, model: Any, taps: Iterable[Tap], tell: Callable[[str, Any, str], None]) -> None:

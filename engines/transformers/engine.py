@@ -1,4 +1,4 @@
-"""transformers' continuous batching as an Engine: its batches and kernels, watched and, in a replay, forced."""
+"""transformers' continuous batching as an Engine: its batches and kernels, watched and, if asked, forced."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -157,7 +157,6 @@ class TransformersEngine:
         with watch.step(step, batch.tokens, batch.layout):
             batches.compute()
         taken = batches.settle(step, self._take)
-        watch.sampled([token for token, _ in taken.values()])
         samples = tuple(
             self._sampled(request, *tokens, logits)
             for (request, tokens), logits in zip(taken.items(), watch.logits, strict=True)
@@ -235,8 +234,8 @@ def _check_greedy(request: Request) -> None:
     where = f"request {request.id}: sampling"
     if params.temperature:
         raise ConfigError(
-            f"{where}.temperature: transformers draws for all requests from one generator, so that no request "
-            f"can be drawn again by itself: expected 0, got {params.temperature}",
+            f"{where}.temperature: expected 0, got {params.temperature}: transformers draws for all requests "
+            "from one generator, so none could be drawn again in another batch",
             hint="set temperature: 0",
         )
     if not neutral(params) or params.min_tokens or params.stop:

@@ -1,4 +1,4 @@
-"""Somebody else's schedule run by transformers: its scheduler asked for one slice at a time, in a plan's order."""
+"""Somebody else's schedule run by transformers: its scheduler is asked for one slice after another."""
 
 from typing import Any
 

@@ -11,14 +11,17 @@ ROPE = "apply_rotary_pos_emb"
 
 
 def op_names(config: ModelConfig) -> tuple[str, ...]:
-    """The ops of a step in causal order, by the built-in engine's names, so that runs of both compare."""
+    """The ops of a step in causal order, by the built-in engine's names, so that runs of both compare.
+
+    What is drawn is no op of its own: here it is the argmax of the logits, and a trace keeps it anyway.
+    """
     heads = ("q_norm", "k_norm") if config.qk_norm else ()
     layer = (
         *("attn_norm", "qkv", *heads, "rope_q", "rope_k", "attn", "o_proj"),
         *("attn_residual", "mlp_norm", "gate_up", "act", "down_proj", "output"),
     )
     inside = (f"{index}.{op}" for index in range(config.num_layers) for op in layer)
-    return ("embedding", *inside, "final_norm", "logits", "sampled")
+    return ("embedding", *inside, "final_norm", "logits")
 
 
 def rope_ops(layer: int) -> tuple[str, str]:

@@ -70,11 +70,6 @@ class Watch:
             yield
         self._check(step)
 
-    def sampled(self, tokens: Sequence[int]) -> None:
-        """The step drew `tokens`, one a row that samples."""
-        if self._teller and "sampled" in self._names and len(tokens):
-            self._teller.probe.op("sampled", np.array(tokens, np.int64).reshape(-1, 1), 0, "argmax")
-
     def _check(self, step: Step) -> None:
         for path in sorted(self._paths):
             if self._hooks.calls.get(path, 0) != 1:
