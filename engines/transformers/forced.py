@@ -1,5 +1,6 @@
 """Somebody else's schedule run by transformers: its scheduler is asked for one slice after another."""
 
+from inspect import signature
 from typing import Any
 
 from detrec.engines.base import EventKind, Scheduler, Step
@@ -50,7 +51,12 @@ def _scheduler_class(scheduling: Any) -> Any:
                 if state is None:
                     raise ReplayError(f"step {step.index}: request {part.request} does not run here any more")
                 size = part.stop - part.start
-                found, _, fast_path, rows, kv = self._process_candidates([state], size, cache_budget, gone)
+                found, full, fast_path, rows, kv = self._process_candidates([state], size, cache_budget, gone)
+                if full and hasattr(self.cache, "evict_cached_blocks") and self.cache.evict_cached_blocks():
+                    # what transformers does before it preempts anybody
+                    found, _, fast_path, rows, kv = self._process_candidates(
+                        [state], size, cache_budget, gone
+                    )
                 if len(found) != 1 or rows != size:
                     raise ReplayError(
                         f"step {step.index}: request {part.request}: recorded slice [{part.start}, "
@@ -73,6 +79,9 @@ def _scheduler_class(scheduling: Any) -> Any:
             for event in step.events:
                 state = self.active_requests.get(event.request)
                 if event.kind == EventKind.PREEMPTED and state is not None:
+                    # where freed blocks are kept for sharing, those of a preempted request are not
+                    if "no_cache" in signature(self.cache.free_blocks).parameters:
+                        self.cache.free_blocks(event.request, no_cache=True)
                     self.finish_request(event.request)
                     self.add_waiting_request(state.create_equivalent_initial_request())
 

@@ -5,6 +5,7 @@ import pytest
 
 from detrec.engines.base import Kind, Slice, Step
 from detrec.engines.hooks import Hooks, Layout, Tap, Teller
+from detrec.kernels.arrays import host_view
 from tests.engines.small import Told
 
 STEP = Step(0, (Slice("a", 0, 2, Kind.PREFILL, False), Slice("b", 4, 5, Kind.DECODE, True)))
@@ -57,7 +58,7 @@ TAPS = [
 def heard(made, times=1, *, watched=True):
     model, tensor = made
     told = []
-    hooks = Hooks(model, TAPS, lambda op, output, kernel: told.append((op, np.array(output), kernel)))
+    hooks = Hooks(model, TAPS, lambda op, output, kernel: told.append((op, host_view(output).copy(), kernel)))
     for _ in range(times):
         if watched:
             with hooks.watching():

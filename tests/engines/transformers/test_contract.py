@@ -23,17 +23,9 @@ class TestQwen2(Contract):
     pass
 
 
-class TestQwen3(Contract):
-    model = "qwen3-tiny"
-
-
 class TestLlamaInBfloat16(Contract):
     model = "llama-tiny"
     settings: ClassVar[dict[str, object]] = {"dtype": "bfloat16"}
-
-
-class TestInvariantKernels(Contract):
-    settings: ClassVar[dict[str, object]] = {"invariant_kernels": True}
 
 
 class TestInvariantKernelsInBfloat16(Contract):
