@@ -14,7 +14,7 @@ from detrec.engines.base import Event, EventKind, Step
 from detrec.engines.builtin.state import RequestState
 from detrec.engines.hooks import Layout
 from detrec.engines.transformers import library
-from detrec.errors import EngineError
+from detrec.errors import ConfigError, DetrecError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,13 @@ class Batches:
         # requests have their own ends: -1 is no token
         greedy = library.part(transformers, "GenerationConfig")(do_sample=False, eos_token_id=-1)
         self._model, self._states = model, states
-        self._manager = library.part(model, "init_continuous_batching")(
-            generation_config=greedy, continuous_batching_config=config
-        )
-        # the processor takes what the machine has left of memory where the configuration leaves it open
-        self._processor = library.part(self._manager, "_create_batch_processor")()
+        try:
+            self._manager = library.part(model, "init_continuous_batching")(
+                generation_config=greedy, continuous_batching_config=config
+            )
+            self._processor = library.part(self._manager, "_create_batch_processor")()
+        except ValueError as error:
+            raise ConfigError(f"engine: transformers refuses its configuration: {error}") from None
         self._manager.batch_processor = self._processor
         for name in ("prepare_next_batch", "_generation_step", "update_batch"):
             library.part(self._processor, name)
@@ -64,6 +66,8 @@ class Batches:
         """What runs next; None where nothing is left to run."""
         try:
             ready = self._processor.prepare_next_batch()
+        except DetrecError:
+            raise
         except RuntimeError as error:
             raise EngineError(
                 f"step {self._index}: transformers cannot go on: {error}",

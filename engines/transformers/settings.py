@@ -46,6 +46,11 @@ def settings_of(engine: EngineConfig) -> Settings:
     arguments = dict(engine.arguments)
     attention = arguments.pop("attn_implementation", IMPLEMENTATIONS[0])
     invariant = arguments.pop("invariant_kernels", False)
+    if engine.dtype == "float16":
+        raise ConfigError(
+            "engine.dtype: rows of float16 have no fingerprint on the host, where transformers' are taken",
+            hint="set it to float32 or bfloat16",
+        )
     if attention not in IMPLEMENTATIONS:
         raise ConfigError(
             f"engine.attn_implementation: expected one of {', '.join(IMPLEMENTATIONS)}, got {attention!r}"
@@ -59,6 +64,9 @@ def settings_of(engine: EngineConfig) -> Settings:
             hint="set device: cpu and leave out attn_implementation",
         )
     known = [field.name for field in dataclasses.fields(_config_class())]
+    if "page_size" in arguments and "page_size" not in known:
+        # what 5.17 calls it
+        arguments["block_size"] = arguments.pop("page_size")
     for key, value in arguments.items():
         if key not in known:
             own = ["attn_implementation", "invariant_kernels", "name", "device", "dtype"]
@@ -76,6 +84,13 @@ def settings_of(engine: EngineConfig) -> Settings:
         value = arguments.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"engine.{key}: expected a whole number of at least 1, got {value!r}")
+    scheduler = arguments.get("scheduler_type", "fifo")
+    schedulers = library.part(library.batching("scheduler"), "SCHEDULER_MAPPING")
+    if scheduler not in schedulers:
+        raise ConfigError(
+            f"engine.scheduler_type: expected one of {', '.join(schedulers)}, got {scheduler!r}: "
+            "transformers would run fifo instead"
+        )
     fixed = {key: value for key, (value, _) in _FIXED.items() if key in known}
     return Settings(attention, invariant, {**arguments, **fixed})
 
