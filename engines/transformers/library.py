@@ -25,7 +25,7 @@ def module(name: str) -> Any:
         problem = "which is not installed" if absent else f"which cannot be imported: {error}"
         raise EngineError(
             f"engine.name: transformers needs {owner}, {problem}",
-            hint="pip install torch 'transformers>=5.17'",
+            hint="pip install 'detrec[transformers]'",
         ) from None
     try:
         return import_module(name)

@@ -7,7 +7,7 @@ import pytest
 from detrec.config import serve_config
 from detrec.engines.start import start_engine
 
-REASON = "transformers and torch are not installed: pip install torch 'transformers>=5.17'"
+REASON = "transformers and torch are not installed: pip install 'detrec[transformers]'"
 
 
 def started(requests: list[dict[str, Any]], *, model: str = "qwen2-tiny", forced: Any = None, **engine: Any):
