@@ -132,6 +132,9 @@ class Batches:
         """Whether transformers has not finished `request`."""
         return request in self.scheduler.active_requests or request in self.scheduler.waiting_requests
 
+    def stop(self) -> None:
+        """Nothing runs between two steps."""
+
     def _preempted(self) -> list[Event]:
         """Requests that were put back to wait, their KV given up."""
         found = []

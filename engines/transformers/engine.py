@@ -20,6 +20,7 @@ from detrec.engines.transformers.invariant import KERNELS, Invariant
 from detrec.engines.transformers.model import build
 from detrec.engines.transformers.names import ROPE, op_names
 from detrec.engines.transformers.settings import batching_config, settings_of
+from detrec.engines.transformers.static import StaticBatches
 from detrec.engines.transformers.watch import Watch
 from detrec.errors import ConfigError
 from detrec.kernels.device import Device
@@ -65,12 +66,11 @@ class TransformersEngine:
             self._checkpoint, config.engine.dtype, config.engine.device, self._settings.attn_implementation
         )
         self._invariant = Invariant(self._model, model) if self._settings.invariant_kernels else None
-        self._batches: Batches | None = None
+        self._batches: Batches | StaticBatches | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What can change bits besides the settings: the weights, the libraries, the threads, the kernels."""
         torch = library.module("torch")
-        resolved = self._running().resolved
         kinds = {"cpu": "cpu", "gpu": "cuda"}
         return {
             "model_digest": self._checkpoint.digest(),
@@ -81,6 +81,15 @@ class TransformersEngine:
             "threads": torch.get_num_threads(),
             "attention": self._model.config._attn_implementation,
             "invariant_kernels": self._settings.invariant_kernels,
+            **self._resolved(),
+        }
+
+    def _resolved(self) -> dict[str, Any]:
+        """What transformers made of the settings for its batches."""
+        if isinstance(batches := self._running(), StaticBatches):
+            return {"max_requests_per_batch": batches.size}
+        resolved = batches.resolved
+        return {
             "max_batch_tokens": resolved.max_batch_tokens,
             "max_requests_per_batch": resolved.max_requests_per_batch,
             "num_blocks": resolved.num_blocks,
@@ -120,6 +129,7 @@ class TransformersEngine:
                     assert scheduler.batch is not None
                     yield step, self._run_step(scheduler.batch, watch, probe)
             finally:
+                self._running().stop()
                 watch.remove()
 
     def close(self) -> None:
@@ -132,12 +142,15 @@ class TransformersEngine:
             return KERNELS
         return {"attn": self._settings.attn_implementation, "act": "silu * up", "rope": ROPE}
 
-    def _running(self) -> Batches:
+    def _running(self) -> Batches | StaticBatches:
         if self._batches is None:
             self._batches = self._start(None)
         return self._batches
 
-    def _start(self, scheduler: str | None) -> Batches:
+    def _start(self, scheduler: str | None) -> Batches | StaticBatches:
+        if self._settings.static:
+            size = self._settings.batching.get("max_requests_per_batch") or len(self.requests)
+            return StaticBatches(self._model, self.states, size)
         return Batches(self._model, batching_config(self._settings, self.requests, scheduler), self.states)
 
     def _admit(self, request: str) -> None:
@@ -206,7 +219,9 @@ class TransformersEngine:
 class OwnSchedule:
     """transformers' own decisions; a request is admitted at its arrival, or when there is nothing else."""
 
-    def __init__(self, batches: Batches, requests: Sequence[Request], admit: Callable[[str], None]) -> None:
+    def __init__(
+        self, batches: Batches | StaticBatches, requests: Sequence[Request], admit: Callable[[str], None]
+    ) -> None:
         self._batches, self._admit = batches, admit
         self._later = sorted(requests, key=lambda request: request.arrival)
         self._clock = 0

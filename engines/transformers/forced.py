@@ -6,6 +6,7 @@ from typing import Any
 from detrec.engines.base import EventKind, Scheduler, Step
 from detrec.engines.transformers import library
 from detrec.engines.transformers.batches import Batch, Batches
+from detrec.engines.transformers.static import StaticBatches
 from detrec.errors import EngineError, ReplayError
 
 NAME = "detrec_forced"
@@ -91,7 +92,7 @@ def _scheduler_class(scheduling: Any) -> Any:
 class FollowedSchedule:
     """The steps of `plan`, run by `batches`, whose scheduler is detrec's."""
 
-    def __init__(self, plan: Scheduler, batches: Batches) -> None:
+    def __init__(self, plan: Scheduler, batches: Batches | StaticBatches) -> None:
         self._plan, self._batches = plan, batches
         check_built(batches.scheduler)
         self.batch: Batch | None = None

@@ -33,12 +33,14 @@ _FIXED: dict[str, tuple[Any, str]] = {
 class Settings:
     """`batching`: fields of ContinuousBatchingConfig that are given to it.
 
+    `static`: batches are padded and run to their end by `generate`, of `max_requests_per_batch` requests.
     `invariant_kernels`: linear layers, norms, gates and attention are detrec's batch-invariant ones (CPU).
     """
 
     attn_implementation: str
     invariant_kernels: bool
     batching: dict[str, Any]
+    static: bool = False
 
 
 def settings_of(engine: EngineConfig) -> Settings:
@@ -46,6 +48,17 @@ def settings_of(engine: EngineConfig) -> Settings:
     arguments = dict(engine.arguments)
     attention = arguments.pop("attn_implementation", IMPLEMENTATIONS[0])
     invariant = arguments.pop("invariant_kernels", False)
+    kind = arguments.pop("batching", "continuous")
+    if kind not in ("continuous", "static"):
+        raise ConfigError(f"engine.batching: expected continuous or static, got {kind!r}")
+    if kind == "static":
+        odd = next((key for key in arguments if key != "max_requests_per_batch"), "")
+        if odd or invariant:
+            raise ConfigError(
+                f"engine.{odd or 'invariant_kernels'}: not with batching: static, where generate runs padded "
+                "batches of max_requests_per_batch",
+                hint="leave it out, or set batching: continuous",
+            )
     if engine.dtype == "float16":
         raise ConfigError(
             "engine.dtype: rows of float16 have no fingerprint on the host, where transformers' are taken",
@@ -69,7 +82,7 @@ def settings_of(engine: EngineConfig) -> Settings:
         arguments["block_size"] = arguments.pop("page_size")
     for key, value in arguments.items():
         if key not in known:
-            own = ["attn_implementation", "invariant_kernels", "name", "device", "dtype"]
+            own = ["attn_implementation", "batching", "invariant_kernels", "name", "device", "dtype"]
             near = difflib.get_close_matches(str(key), [*own, *known], n=1)
             raise ConfigError(
                 f"engine: unknown key {key!r} for transformers",
@@ -92,7 +105,7 @@ def settings_of(engine: EngineConfig) -> Settings:
             "transformers would run fifo instead"
         )
     fixed = {key: value for key, (value, _) in _FIXED.items() if key in known}
-    return Settings(attention, invariant, {**arguments, **fixed})
+    return Settings(attention, invariant, {**arguments, **fixed}, kind == "static")
 
 
 def batching_config(settings: Settings, requests: Sequence[Request], scheduler: str | None) -> Any:

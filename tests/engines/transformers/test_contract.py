@@ -31,3 +31,11 @@ class TestLlamaInBfloat16(Contract):
 class TestInvariantKernelsInBfloat16(Contract):
     model = "qwen3-tiny"
     settings: ClassVar[dict[str, object]] = {"invariant_kernels": True, "dtype": "bfloat16"}
+
+
+class TestStaticBatches(Contract):
+    settings: ClassVar[dict[str, object]] = {"batching": "static", "max_requests_per_batch": 2}
+
+    def test_prompts_are_cut_and_batches_are_mixed(self, told):
+        """Prompts run whole, and beside each other only: what a step mixes is requests."""
+        assert {len(step.slices) for step in told.steps} == {1, 2}

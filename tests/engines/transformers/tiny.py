@@ -14,7 +14,8 @@ def started(requests: list[dict[str, Any]], *, model: str = "qwen2-tiny", forced
     """A TransformersEngine over `requests`; the rest is engine settings."""
     pytest.importorskip("torch", reason=REASON)
     pytest.importorskip("transformers", reason=REASON)
-    settings = {"name": "transformers", "max_batch_tokens": 16, **engine}
+    rows = {} if "batching" in engine else {"max_batch_tokens": 16}
+    settings = {"name": "transformers", **rows, **engine}
     config = serve_config({"model": f"builtin:{model}", "engine": settings, "requests": requests})
     return start_engine(config, forced=forced)
 
