@@ -133,7 +133,9 @@ class TransformersEngine:
                 watch.remove()
 
     def close(self) -> None:
-        """Nothing lies outside of this process."""
+        """Nothing lies outside of this process; a run that nobody finished ends."""
+        if self._batches is not None:
+            self._batches.stop()
         self._batches = None
 
     def _kernels(self) -> Mapping[str, str]:

@@ -102,11 +102,18 @@ class StaticBatches:
         self._thread = None
         if error is not None:
             raise error
+        left = [name for name, *_ in self._group if name not in self._ended]
+        if left:
+            raise EngineError(
+                f"step {self._index}: generate ended while request {left[0]} goes on",
+                hint=f"detrec's adapter was tried with transformers {library.TRIED}",
+            )
 
     def _batch(self, tokens: Any, positions: Any) -> Batch:
         """The rows of a forward pass: those of requests that have not ended, without padding."""
         columns = tokens.shape[1]
-        slices, rows, samples = [], [], []
+        slices, samples = [], []
+        rows: list[int] = []
         for line, (name, *_) in enumerate(self._group):
             state = self._states[name]
             if name in self._ended:

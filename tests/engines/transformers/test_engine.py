@@ -100,10 +100,14 @@ def test_with_invariant_kernels_float32_has_the_built_in_engines_bits(model):
     assert ours == {place: theirs[place] for place in ours}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_ops_are_close_to_the_built_in_engines(attention):
-    """The names say the same of both: what is another tensor would be far off."""
-    ours = heard(started(TWO, attn_implementation=attention)).rows()
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"attn_implementation": "eager"}, {"batching": "static"}],
+    ids=["sdpa", "eager", "static"],
+)
+def test_ops_are_close_to_the_built_in_engines(settings):
+    """The names say the same of both: what is another tensor, or another position, would be far off."""
+    ours = heard(started(TWO, **settings)).rows()
     theirs = small.told(small.started(TWO)).rows()
     for place, rows in ours.items():
         np.testing.assert_allclose(
@@ -205,3 +209,25 @@ def test_a_request_ends_at_a_stop_token_or_at_its_length():
     assert [s.finish for s in told.samples] == ["", "", "", "", "length"]
     assert stopped.samples[-1].finish == "stop"
     assert taken_by(stopped, "a") == taken_by(told, "a")[: taken_by(told, "a").index(third) + 1]
+
+
+def test_an_end_of_text_that_is_ignored_ends_no_batch():
+    requests = [{**r, "sampling": {**r["sampling"], "ignore_eos": True}} for r in TWO]
+    eos = started(TWO)._eos[0]
+    for settings in ({}, {"batching": "static"}):
+        told = heard(started(requests, forced={"a": [eos] * 5, "b": [eos] * 4}, **settings))
+        assert [len(taken_by(told, name)) for name in "ab"] == [5, 4]
+
+
+def test_a_padded_batch_of_others_is_no_plan_for_generate():
+    told = heard(started(TWO, batching="static"))
+    with pytest.raises(ReplayError, match=r"step 0: recorded a \[0, 20\), b \[0, 7\), transformers runs a"):
+        again(told, TWO, batching="static", max_requests_per_batch=1)
+
+
+def test_an_error_inside_generate_is_the_runs():
+    engine = started(TWO, batching="static")
+    engine._model.model.layers[1].mlp.forward = lambda x: x
+    with pytest.raises(EngineError, match="down_proj ran 0 times"):
+        heard(engine)
+    assert engine._batches._thread is None

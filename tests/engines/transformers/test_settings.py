@@ -24,6 +24,9 @@ from tests.engines.transformers.tiny import started
         ({"num_blocks": 0}, "num_blocks: expected a whole number of at least 1, got 0", ""),
         ({"max_batch_tokens": "many"}, "max_batch_tokens: expected a whole number", ""),
         ({"scheduler_type": "lifo"}, "expected one of fifo, prefill_first.*got 'lifo'", ""),
+        ({"batching": "dynamic"}, "expected continuous or static, got 'dynamic'", ""),
+        ({"batching": "static", "page_size": 8}, "page_size: not with batching: static", "leave it out"),
+        ({"batching": "static", "invariant_kernels": True}, "invariant_kernels: not with", "leave it out"),
         ({"dtype": "float16"}, "float16 have no fingerprint on the host", "bfloat16"),
     ],
 )
