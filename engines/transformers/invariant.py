@@ -32,6 +32,7 @@ _LINEARS = (
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
 _BLOCK = 16
+_WITH_CACHE = "paged|sdpa"
 
 Forward = Callable[..., Any]
 
@@ -56,21 +57,25 @@ class Invariant:
     def in_place(self) -> Iterator[None]:
         """Inside, the model runs on these kernels; nothing of them is left after."""
         rope, mine = getattr(self._home, ROPE), {layer.self_attn for layer in self._model.model.layers}
-        sdpa = self._attention["sdpa"]
+        # continuous batching may have changed it for its own
+        name = self._model.config._attn_implementation
+        if name not in ("sdpa", _WITH_CACHE):
+            raise EngineError(f"engine.invariant_kernels: transformers runs its attention as {name}")
+        theirs, ours = self._attention[name], self._attend if name == "sdpa" else self._attend_cache
 
         def attention(module: Any, *args: Any, **kwargs: Any) -> Any:
             # the table of attentions is one for all models of the process
-            return (self._attend if module in mine else sdpa)(module, *args, **kwargs)
+            return (ours if module in mine else theirs)(module, *args, **kwargs)
 
         for module, forward in self._forwards.items():
             module.forward = forward
-        self._attention["sdpa"] = attention
+        self._attention[name] = attention
         setattr(self._home, ROPE, self._rotate)
         try:
             yield
         finally:
             setattr(self._home, ROPE, rope)
-            del self._attention["sdpa"]
+            del self._attention[name]
             for module in self._forwards:
                 del module.forward
 
@@ -134,6 +139,15 @@ class Invariant:
         shape = wide.shape[1], -1
         rotating.rope(_view(wide, shape), places, cos, sin, _view(out, shape))
         return out.transpose(1, 2)
+
+    def _attend_cache(
+        self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any
+    ) -> tuple[Any, None]:
+        """As 5.17 has it: attention itself updates the cache, which gives [keys, kv_heads, D]."""
+        about = {name: kwargs[name] for name in ("read_index", "write_index")}
+        kept = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, **about)
+        key, value = (x.transpose(0, 1).unsqueeze(0) for x in kept)
+        return self._attend(module, query, key, value, mask, scaling, **kwargs)
 
     def _attend(
         self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any

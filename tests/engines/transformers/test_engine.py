@@ -26,8 +26,9 @@ def test_a_preemption_is_told_and_followed():
     requests = [request(name, prompt(seed, 12), max_tokens=14) for seed, name in enumerate("abc")]
     settings = {"page_size": 4, "num_blocks": 14, "safety_margin": 0.0}
     told = heard(started(requests, **settings))
-    events = [event for step in told.steps for event in step.events]
-    assert [event.kind for event in events] == [EventKind.PREEMPTED]
+    events = [event.kind for step in told.steps for event in step.events]
+    # 5.17 leaves what was computed to be found again
+    assert events in ([EventKind.PREEMPTED], [EventKind.PREEMPTED, EventKind.HIT])
     assert set(tiled(told.steps).values()) == {25}
     replayed = again(told, requests, **settings)
     assert replayed.steps == told.steps

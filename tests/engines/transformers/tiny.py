@@ -35,6 +35,4 @@ def left_behind(engine: Any) -> list[str]:
     ]
     if home.apply_rotary_pos_emb.__module__ != home.__name__:
         found.append("apply_rotary_pos_emb")
-    if "sdpa" in ALL_ATTENTION_FUNCTIONS._local_mapping:
-        found.append("sdpa")
-    return found
+    return [*found, *ALL_ATTENTION_FUNCTIONS._local_mapping]
