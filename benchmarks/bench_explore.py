@@ -1,8 +1,8 @@
 """How quickly a large trace opens and can be walked through, and in how much memory.
 
-    python -m benchmarks.make_large_trace FOLDER
-    python -m benchmarks.bench_explore FOLDER
+    python -m benchmarks.bench_explore [FOLDER]
 
+FOLDER is what `make_large_trace` filled; without one, traces are made and thrown away.
 Each replay is opened in a process of its own, the files in the page cache. `open` is until the schedule can
 be shown, `first` until the first divergence is met, `all` until every cell was compared; the rest is what
 one look takes after that, the slowest of several.
@@ -12,6 +12,7 @@ import argparse
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,18 +81,28 @@ def measured(run: str, other: str) -> list[str]:
 
 
 def main() -> None:
-    """Parse, measure each replay in a process of its own, print."""
+    """Parse, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--replay", choices=REPLAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.replay:
         cells = measured(str(args.folder / "run.zarr"), str(args.folder / args.replay))
         print(f"| {REPLAYS[args.replay]} | {' | '.join(cells)} |", flush=True)
         return
+    if args.folder:
+        table(args.folder)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "benchmarks.make_large_trace", folder], check=True)
+        table(Path(folder))
+
+
+def table(folder: Path) -> None:
+    """Measure each replay in a process of its own, so that its memory is its own."""
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
     for name in REPLAYS:
-        command = [sys.executable, "-m", "benchmarks.bench_explore", str(args.folder), "--replay", name]
+        command = [sys.executable, "-m", "benchmarks.bench_explore", str(folder), "--replay", name]
         subprocess.run(command, check=True)
 
 

@@ -2,13 +2,17 @@
 
     python -m benchmarks.bench_overhead [--model NAME] [--requests 64] [--prompt 512] [--output 128]
 
-Variants take turns in one process, each round with fresh engines over the same weights; the first round
-compiles and is thrown away. Figures are medians over rounds, ratios are taken round by round.
+Variants take turns in one process, forwards and backwards, each round with fresh engines over the same
+weights; the first round compiles and is thrown away. A decode step is timed by itself once its graph has been
+captured; the whole run has everything in it: prefill, captures, writing the trace. Figures are medians over
+rounds, ratios are taken round by round.
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.workload import Kept, Times, config_of, engine_of, keep_weights, timed
@@ -25,12 +29,19 @@ VARIANTS = (
 )
 # in times of the run that is not recorded
 BARS = {"deterministic, level layer": 1.02, "deterministic, level op": 1.05}
+HEADS = (
+    *("engine", "decode step ms, median", "of the first", "mean", "of the first", "bar"),
+    *("prefill tok/s", "decode tok/s", "whole s", "of the first", "waits a step"),
+)
+Figure = Callable[[Times], float]
 
 
 def run(args: argparse.Namespace, checkpoint: Kept, deterministic: bool, level: str) -> Times:
     """One run of a fresh engine."""
     config = config_of(args.model, args.requests, args.prompt, args.output, deterministic=deterministic)
     engine = engine_of(config, checkpoint)
+    # no run pays for the garbage of the one before it
+    gc.collect()
     if not level:
         return timed(engine.run(engine.own_scheduler()))
     names = recorded_ops(engine.op_names, level)
@@ -39,9 +50,30 @@ def run(args: argparse.Namespace, checkpoint: Kept, deterministic: bool, level: 
         about = {"manifest": manifest(config, engine), "requests": engine.requests, "ops": names}
         with TraceWriter(str(Path(folder) / "run.zarr"), **about) as writer:
             probe = DeviceProbe(writer, names, engine.device)
-            times = timed(engine.run(engine.own_scheduler(), probe, frozenset(names)))
-            probe.finish()
-    return times
+            return timed(engine.run(engine.own_scheduler(), probe, frozenset(names)), probe.finish)
+
+
+def ratio(figure: Figure, runs: Sequence[Times], base: Sequence[Times]) -> float:
+    """The median of this round's figure in times of the other's."""
+    return statistics.median(figure(t) / figure(b) for t, b in zip(runs, base, strict=True))
+
+
+def row(args: argparse.Namespace, name: str, runs: Sequence[Times], base: Sequence[Times]) -> str:
+    """One line of the table."""
+    step: Figure = lambda t: statistics.median(t.settled)  # noqa: E731
+    mean: Figure = lambda t: statistics.mean(t.settled)  # noqa: E731
+    whole: Figure = lambda t: t.whole  # noqa: E731
+    cells = [name]
+    for figure in (step, mean):
+        cells += [
+            f"{1e3 * statistics.median(map(figure, runs)):.3f}",
+            f"{ratio(figure, runs, base):.3f}",
+        ]
+    prefill = args.requests * args.prompt / statistics.median(t.prefill for t in runs)
+    decode = args.requests * (args.output - 1) / statistics.median(sum(t.decodes) for t in runs)
+    cells += [str(BARS.get(name, "")), f"{prefill:.0f}", f"{decode:.0f}"]
+    cells += [f"{statistics.median(map(whole, runs)):.3f}", f"{ratio(whole, runs, base):.3f}"]
+    return f"| {' | '.join([*cells, f'{runs[0].waits:g}'])} |"
 
 
 def main() -> None:
@@ -51,42 +83,24 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--output", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     keep_weights()
     checkpoint = Kept(args.model)
     times: dict[str, list[Times]] = {name: [] for name, _, _ in VARIANTS}
-    for _ in range(args.rounds + 1):
-        for name, deterministic, level in VARIANTS:
-            times[name].append(run(args, checkpoint, deterministic, level))
-    base = times[VARIANTS[0][0]][1:]
-    print(
-        f"{args.model}, bfloat16, {args.requests} requests, prompts of {args.prompt}, {args.output} generated"
-    )
-    heads = (
-        "engine",
-        "prefill tok/s",
-        "decode tok/s",
-        "whole s",
-        "of the first",
-        "decode alone",
-        "bar",
-        "waits a step",
-    )
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for name, rounds in times.items():
-        kept = rounds[1:]
-        prefill = args.requests * args.prompt / statistics.median(t.prefill for t in kept)
-        decode = args.requests * (args.output - 1) / statistics.median(t.decode for t in kept)
-        whole = statistics.median(t.whole / b.whole for t, b in zip(kept, base, strict=True))
-        alone = statistics.median(t.decode / b.decode for t, b in zip(kept, base, strict=True))
-        seconds = statistics.median(t.whole for t in kept)
-        bar = BARS.get(name, "")
-        figures = f"{prefill:.0f} | {decode:.0f} | {seconds:.3f} | {whole:.3f} | {alone:.3f}"
-        print(f"| {name} | {figures} | {bar} | {kept[0].waits:g} |")
-    vendor = times[VARIANTS[3][0]][1:]
-    ratio = statistics.median(b.whole / v.whole for b, v in zip(base, vendor, strict=True))
-    print(f"\ndeterministic against vendor kernels: {ratio:.3f} times the seconds (bar 1.10)")
+    for number in range(args.rounds + 1):
+        for name, deterministic, level in VARIANTS[:: 1 if number % 2 else -1]:
+            taken = run(args, checkpoint, deterministic, level)
+            if number:
+                times[name].append(taken)
+    base = times[VARIANTS[0][0]]
+    asked = f"{args.requests} requests, prompts of {args.prompt}, {args.output} generated"
+    print(f"{args.model}, bfloat16, {asked}; {args.rounds} rounds")
+    print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    for name, runs in times.items():
+        print(row(args, name, runs, base))
+    found = ratio(lambda t: t.whole, base, times[VARIANTS[3][0]])
+    print(f"\ndeterministic against vendor kernels: {found:.3f} times the seconds (bar 1.10)")
 
 
 if __name__ == "__main__":

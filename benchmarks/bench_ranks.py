@@ -41,9 +41,9 @@ def run(args: argparse.Namespace, checkpoint: Kept, group: str, meeting: Rendezv
     if meeting and meeting.rank:
         _: Run = ranks.told()  # type: ignore[union-attr]
     times = timed(engine.run(engine.own_scheduler()))
-    # the meeting is needed again
-    engine._runner.close()
     if ranks:
+        # the meeting is needed again
+        engine._runner._group.close()
         ranks._end.detach()
     return times
 

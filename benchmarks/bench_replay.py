@@ -8,8 +8,9 @@ contrast: the same engine with the vendor's kernels.
 """
 
 import argparse
+import gc
+import statistics
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,18 +57,16 @@ def config_of(args: argparse.Namespace, checkpoint: Kept, **engine: Any) -> Serv
     return serve_config({"model": args.model, "engine": {**ENGINE, **engine}, "requests": requests})
 
 
-def run(
-    config: ServeConfig, checkpoint: Kept, path: Path, plan: TraceReader | None = None
-) -> tuple[float, float]:
-    """Record a run; gives the seconds of its steps, and of all with loading the weights."""
-    begin = time.perf_counter()
+def run(config: ServeConfig, checkpoint: Kept, path: Path, plan: TraceReader | None = None) -> float:
+    """Record a run; gives the seconds of its steps."""
+    gc.collect()
     forced = None if plan is None else plan.taken_tokens()
     engine = BuiltinEngine(config, checkpoint, resolve_requests(config, checkpoint), forced=forced)
     scheduler: Scheduler = engine.own_scheduler()
     if plan is not None:
         scheduler = engine.follow(ForcedSchedule(plan))
     recording = run_recorded(engine, scheduler, replace(config, requests=()), str(path), overwrite=True)
-    return recording.seconds, time.perf_counter() - begin
+    return recording.seconds
 
 
 def row(name: str, recorded: Path, replayed: Path, seconds: float, base: float) -> str:
@@ -88,16 +87,20 @@ def table(args: argparse.Namespace, checkpoint: Kept, folder: Path) -> None:
     config = config_of(args, checkpoint)
     # once to compile every kernel, which is no part of either side
     run(config, checkpoint, first)
-    base, _ = run(config, checkpoint, first)
-    seconds, _ = run(config, checkpoint, again, TraceReader(str(first)))
-    print(row("schedule forced (bar 1.10)", first, again, seconds, base), flush=True)
+    pairs = []
+    for _ in range(args.rounds):
+        recording = run(config, checkpoint, first)
+        pairs.append((recording, run(config, checkpoint, again, TraceReader(str(first)))))
+    base, seconds = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(replayed / recorded for recorded, replayed in pairs)
+    print(row("schedule forced (bar 1.10)", first, again, seconds, seconds / ratio), flush=True)
     for engine in FREE:
-        seconds, _ = run(config_of(args, checkpoint, **engine), checkpoint, again)
+        seconds = run(config_of(args, checkpoint, **engine), checkpoint, again)
         name = ", ".join(f"{key}={value}" for key, value in engine.items())
         print(row(name, first, again, seconds, base), flush=True)
     run(config_of(args, checkpoint, deterministic=False), checkpoint, first)
     for engine in FREE[:3]:
-        seconds, _ = run(config_of(args, checkpoint, deterministic=False, **engine), checkpoint, again)
+        seconds = run(config_of(args, checkpoint, deterministic=False, **engine), checkpoint, again)
         name = ", ".join(f"{key}={value}" for key, value in engine.items())
         print(row(f"vendor kernels, {name}", first, again, seconds, base), flush=True)
 
@@ -108,6 +111,7 @@ def main() -> None:
     parser.add_argument("--model", default="builtin:qwen2-7b")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--output", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3, help="of recording and forced replay, by turns")
     args = parser.parse_args()
     keep_weights()
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from detrec.kernels.arrays import to_device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.penalties import penalise
 from detrec.kernels.gpu.sample import sample, scratch_bytes
@@ -36,6 +35,12 @@ def of(tensor: torch.Tensor) -> DeviceArray:
     """A tensor as kernels take it."""
     kind = str(tensor.dtype).removeprefix("torch.")
     return DeviceArray(tensor.data_ptr(), kind, tuple(tensor.shape), tuple(tensor.stride()), tensor)
+
+
+def to_device(array: np.ndarray) -> DeviceArray:
+    """A copy, by way of bytes: torch has them all, and not every type of numpy."""
+    memory = torch.from_numpy(array.reshape(-1).view(np.uint8)).cuda()
+    return DeviceArray(memory.data_ptr(), array.dtype.name, array.shape, (), memory)
 
 
 def microseconds(call: Callable[[int], object], rows: int, rounds: int) -> float:
@@ -65,7 +70,7 @@ def microseconds(call: Callable[[int], object], rows: int, rounds: int) -> float
 def draws(pool: torch.Tensor, rows: int, asked: dict[str, float]) -> Callable[[int], object]:
     """Our draw of `rows` rows."""
     given = [
-        to_device("torch", np.full(rows, asked.get(name, neutral), kind), "gpu")
+        to_device(np.full(rows, asked.get(name, neutral), kind))
         for name, neutral, kind in (
             ("temperature", 1.0, np.float32),
             ("top_k", 0, np.int32),
@@ -90,7 +95,7 @@ def penalties(pool: torch.Tensor, rows: int) -> Callable[[int], object]:
         *(np.ones(seen.size, np.int32), np.ones(seen.size, np.uint8), *ones),
         *(np.zeros(1, np.int32), np.zeros(rows + 1, np.int64)),
     ]
-    arrays = [to_device("torch", array, "gpu") for array in given]
+    arrays = [to_device(array) for array in given]
     out = of(torch.empty((rows, vocabulary), device="cuda"))
     return lambda start: penalise(of(pool[start : start + rows]), *arrays, out)
 

@@ -1,16 +1,21 @@
 """A small trace on GPUs, replayed many times: every verdict counts.
 
-    python -m benchmarks.soak [--times 1000] [--ranks 1] [--reduction ranks]
+    python -m benchmarks.soak [--times 1000] [--processes 12] [--ranks 1] [--reduction ranks]
 
 A deterministic engine that is right a thousand times can still be wrong, but one that is wrong once is wrong.
-Of several ranks, the processes stay and the engines are new each time.
+Every replay loads its weights, captures its graphs, runs and is compared anew. Of one rank, processes share
+the GPU, so that other work is on it while each of them runs; of several, the processes stay and the engines
+are new each time.
 """
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from benchmarks.bench_all_reduce import ranks_do
@@ -32,6 +37,27 @@ ENGINE = {
     "framework": "torch", "device": "gpu", "dtype": "bfloat16", "max_model_len": 64, "max_num_seqs": 4,
     "max_num_batched_tokens": 32,
 }  # fmt: skip
+
+
+BATCH = 10
+
+
+def replays(path: str, times: int) -> Counter[str]:
+    """The verdict of each of `times` replays."""
+    return Counter(replay(path).comparison.verdict for _ in range(times))
+
+
+def by_processes(args: argparse.Namespace) -> Counter[str]:
+    """Verdicts of replays by several processes, one rank each."""
+    batches = [min(BATCH, args.times - start) for start in range(0, args.times, BATCH)]
+    # a process that was forked could not use CUDA
+    start, found = multiprocessing.get_context("spawn"), Counter[str]()
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.processes, start) as pool:
+        path = str(Path(folder) / "run.zarr")
+        record(config_of(args), path)
+        for some in pool.map(partial(replays, path), batches):
+            found += some
+    return found
 
 
 def config_of(args: argparse.Namespace) -> ServeConfig:
@@ -80,7 +106,7 @@ def by_ranks(meeting: Rendezvous, args: argparse.Namespace) -> Counter[str]:
                 run_recorded(engine, engine.follow(ForcedSchedule(recorded)), config, again, overwrite=True)
                 verdicts[compare(recorded, TraceReader(again)).verdict] += 1
             # the meeting is needed again
-            engine._runner.close()
+            engine._runner._group.close()
     return verdicts
 
 
@@ -88,6 +114,7 @@ def main() -> None:
     """Parse, record once, replay, print the count of each verdict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=12, help="where there is one rank")
     parser.add_argument("--seconds", type=float, default=3600, help="begin none after that; ranks > 1")
     parser.add_argument("--model", default="builtin:qwen2-tiny")
     parser.add_argument("--ranks", type=int, default=1)
@@ -99,10 +126,7 @@ def main() -> None:
         if verdicts is None:
             sys.exit("a rank failed")
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "run.zarr")
-            record(config_of(args), path)
-            verdicts = Counter(replay(path).comparison.verdict for _ in range(args.times))
+        verdicts = by_processes(args)
     seconds = time.perf_counter() - begin
     count = sum(verdicts.values())
     print(f"{count} replays on {args.ranks} ranks in {seconds:.0f} s: {dict(verdicts)}")

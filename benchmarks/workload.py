@@ -1,6 +1,7 @@
 """The run that benchmarks of the engine on a GPU time: one checkpoint, many engines, seeded prompts."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,26 +109,36 @@ def engine_of(config: ServeConfig, checkpoint: Kept) -> BuiltinEngine:
     return BuiltinEngine(config, checkpoint, resolve_requests(config, checkpoint))
 
 
+# a first decode step runs eagerly, the second is captured, and the host's caches settle in a few more
+_UNSETTLED = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of a run: of its steps that prefill anything, of its steps of decodes alone, of all.
+    """Seconds of a run: of its steps that prefill anything, of each step of decodes, of what came after.
 
     `waits` is how often the engine's thread waited for the device, a step.
     """
 
     prefill: float
-    decode: float
+    decodes: tuple[float, ...]
     waits: float
+    after: float = 0.0
 
     @property
     def whole(self) -> float:
-        """Seconds of all steps."""
-        return self.prefill + self.decode
+        """Seconds of everything."""
+        return self.prefill + sum(self.decodes) + self.after
+
+    @property
+    def settled(self) -> tuple[float, ...]:
+        """Steps of decodes whose graph had been captured."""
+        return self.decodes[_UNSETTLED:]
 
 
-def timed(steps: Any) -> Times:
-    """Run all of `steps` as `Engine.run` gives them."""
-    prefill = decode = 0.0
+def timed(steps: Any, finish: Callable[[], None] | None = None) -> Times:
+    """Run all of `steps` as `Engine.run` gives them, then `finish`."""
+    prefill, decodes = 0.0, []
     count, before = 0, cuda.waits()
     begin = time.perf_counter()
     for step, _ in steps:
@@ -136,6 +147,9 @@ def timed(steps: Any) -> Times:
         if any(part.kind == "prefill" for part in step.slices):
             prefill += now - begin
         else:
-            decode += now - begin
+            decodes.append(now - begin)
         begin = now
-    return Times(prefill, decode, (cuda.waits() - before) / count)
+    waits = (cuda.waits() - before) / count
+    if finish is not None:
+        finish()
+    return Times(prefill, tuple(decodes), waits, time.perf_counter() - begin)

@@ -86,8 +86,8 @@ def replay(
     from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
 
-    report.check_by(by)
-    explorable = opening.opens(tui, as_json=as_json)
+    report.check_by(by, repeat)
+    explorable = opening.opens(tui, as_json=as_json, at=at)
     with opening.room(explorable, output, keep_tensors, diagnose=diagnose) as room:
         with progress_bar() as progress:
             found = hunt(
@@ -115,7 +115,7 @@ def replay(
             show(report.to_json(compared, trace=run, replayed=output or "", **told))
         else:
             say(report.to_text(compared, **told))
-        if explorable and compared.verdict == "diverged":
+        if explorable and report.verdict(compared, result.tolerance, by) == "diverged":
             from detrec.story.write import write
             from detrec.tui.explore import explore_replay
 

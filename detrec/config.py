@@ -110,12 +110,20 @@ def serve_config(
         raise ConfigError(f"{where}: unknown key {astray[0]!r}", hint=f"did you mean engine.{astray[0]}?")
     known_keys(data, ServeConfig, where)
     require(data.get("model"), f"{where}: model", "missing", "for example model: builtin:qwen2-tiny")
-    engine = dict(data.get("engine") or {})
+    given = data.get("engine") or {}
+    require(
+        isinstance(given, dict),
+        f"{where}: engine",
+        f"expected a mapping, got {type(given).__name__}",
+        "another engine is named by engine.name",
+    )
+    engine = dict(given)
     if environ is not None:
         _honour_environment(engine, environ)
+    section = _engine(engine, f"{where}: engine")
     config = ServeConfig(
-        model=_model_path(data["model"], base, where),
-        engine=_engine(engine, f"{where}: engine"),
+        model=_model_path(data["model"], base, where, foreign=section.name in FOREIGN),
+        engine=section,
         requests=requests_of(data.get("requests", []), base, where),
         record=build(RecordConfig, data.get("record") or {}, f"{where}: record"),
     )
@@ -132,12 +140,14 @@ def _engine(data: dict[str, Any], where: str) -> EngineConfig:
     return replace(engine, arguments=arguments)
 
 
-def _model_path(model: Any, base: Path, where: str) -> str:
+def _model_path(model: Any, base: Path, where: str, *, foreign: bool) -> str:
     if not isinstance(model, str):
         raise ConfigError(f"{where}: model: expected a name or a path, got {model!r}")
     if model.startswith("builtin:") or Path(model).is_absolute():
         return model
-    return str(base / Path(model).expanduser())
+    path = base / Path(model).expanduser()
+    # to a foreign engine it may be a name that only that engine can look up
+    return model if foreign and not path.exists() else str(path)
 
 
 _ENVIRONMENT: dict[str, tuple[str, Callable[[str], bool | int]]] = {

@@ -32,6 +32,11 @@ def check_together(config: ServeConfig, where: str) -> None:
             f"{where}: engine.dtype: the CPU has float32 and bfloat16, got float16",
             hint="set it to float32, or engine.device to gpu",
         )
+    if engine.device == "gpu" and config.record.sketch:
+        raise ConfigError(
+            f"{where}: record.sketch: true is for activations on the CPU, got engine.device: gpu",
+            hint="set record.sketch: false",
+        )
     if engine.device == "gpu" and not engine.deterministic and engine.framework != "torch":
         raise ConfigError(
             f"{where}: engine.deterministic: false uses torch's own kernels on a GPU, "

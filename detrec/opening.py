@@ -1,6 +1,5 @@
 """When a replay opens the explorer, and where it then leaves what the explorer reads."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +21,27 @@ class Room:
     tensors: str | None
 
 
-def opens(tui: bool | None, *, as_json: bool) -> bool:
+def opens(tui: bool | None, *, as_json: bool, at: str = "") -> bool:
     """Does a replay that diverges open the explorer? `tui` None: on a terminal, and not with `as_json`.
 
-    ConfigError where it was asked for and cannot be.
+    ConfigError where it was asked for and cannot be, or is told where to open, `at`, and does not.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    from detrec.tui.explore import on_terminal
+
+    terminal = on_terminal()
     if tui and as_json:
         raise ConfigError("--tui: not with --json", hint="leave one of them out")
     if tui and not terminal:
         raise ConfigError(
             "--tui: the explorer needs a terminal", hint="leave it out: the report says the same"
         )
-    return terminal and not as_json if tui is None else tui
+    opened = terminal and not as_json if tui is None else tui
+    if at and not opened:
+        raise ConfigError(
+            f"--at {at}: is where the explorer opens, which it does not here",
+            hint="leave it out, or keep the replay with -o and call detrec report RUN OTHER --at PLACE",
+        )
+    return opened
 
 
 @contextmanager

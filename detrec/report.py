@@ -8,6 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
+from detrec.printable import place_of, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -19,13 +20,18 @@ _SHOWN = 3
 _WIDTH = 60
 _CAUSE_WIDTH = 180
 _NOWHERE = "other tokens were drawn, and no fingerprint shows where"
-_EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
+EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
+"""By verdict."""
 
 
-def check_by(by: str) -> None:
-    """Raise ConfigError unless `by` is "bits" or "sketch"."""
+def check_by(by: str, repeat: int | None = None) -> None:
+    """Raise ConfigError unless `by` is "bits" or "sketch", and not the latter of a hunt's replays."""
     if by not in ("bits", "sketch"):
         raise ConfigError(f"--by {by}: expected bits or sketch")
+    if by == "sketch" and repeat is not None:
+        raise ConfigError(
+            "--repeat: counts replays whose bits diverge, got --by sketch", hint="leave one of them out"
+        )
 
 
 def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> str:
@@ -37,7 +43,7 @@ def verdict(comparison: Comparison, tolerance: Tolerance | None = None, by: str 
 
 def exit_code(comparison: Comparison, tolerance: Tolerance | None = None, by: str = "bits") -> int:
     """0 identical, or close by sketch; 1 diverged, 2 could not tell."""
-    return _EXIT_CODES[verdict(comparison, tolerance, by)]
+    return EXIT_CODES[verdict(comparison, tolerance, by)]
 
 
 def to_json(
@@ -119,19 +125,12 @@ def headline(comparison: Comparison) -> str:
     if first is None:
         return f"diverged: {_NOWHERE}"
     where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
-    return f"diverged: first at {_place(first)}{f', {where}' if comparison.ranks > 1 else ''}"
-
-
-def _place(first: Divergence) -> str:
-    layer = "" if first.layer is None else f"layer {first.layer}, "
-    return (
-        f"step {first.step}, request {_plain(first.request)}, position {first.position}, {layer}op {first.op}"
-    )
+    return f"diverged: first at {place_of(first)}{f', {where}' if comparison.ranks > 1 else ''}"
 
 
 def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:
     texts = [
-        f"replay {number}: {_NOWHERE if first is None else _place(first)}"
+        f"replay {number}: {_NOWHERE if first is None else place_of(first)}"
         for number, first in hunt.firsts.items()
     ]
     yield "repeats", f"{len(texts):,} of {hunt.times:,} replays diverged"
@@ -204,7 +203,7 @@ def _tokens(comparison: Comparison) -> str:
     flip = comparison.tokens.first_flip
     if flip is not None:
         return (
-            f"request {_plain(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
+            f"request {printable(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
             f"replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
         )
     return "equal" if comparison.tokens.equal else "equal where both runs drew one"
@@ -238,11 +237,6 @@ def _value(value: Any) -> str:
     return _clip(json.dumps(value))
 
 
-def _plain(text: str) -> str:
-    """Printable ASCII, so that no terminal is garbled by an id."""
-    return ascii(text)[1:-1]
-
-
 def _clip(text: str, width: int = _WIDTH) -> str:
-    plain = _plain(text)
+    plain = printable(text)
     return plain if len(plain) <= width else plain[: width - 3] + "..."

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from detrec.printable import place_of
 from detrec.replayer.agreement import Disagreement
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import split_name
@@ -28,13 +29,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 def disagree(found: Disagreement) -> str:
     """Where the ranks of one run first differ."""
-    layer = "" if found.layer is None else f"layer {found.layer}, "
-    # printable ASCII, so that no terminal is garbled by an id
-    request = ascii(found.request)[1:-1]
-    return (
-        f"ranks disagree first at step {found.step}, request {request}, position {found.position}, "
-        f"{layer}op {found.op}: rank {found.rank} has not what rank 0 has"
-    )
+    return f"ranks disagree first at {place_of(found)}: rank {found.rank} has not what rank 0 has"
 
 
 def _bare(names: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from detrec.printable import place_of
 from detrec.replayer.tolerance import Apart, Tolerance
 
 
@@ -19,7 +20,7 @@ def to_json(tolerance: Tolerance) -> dict[str, Any]:
 def verdict(tolerance: Tolerance) -> str:
     """The first line of a comparison by sketches."""
     if tolerance.first is not None:
-        return f"diverged: first beyond tolerance at {_place(tolerance.first)}"
+        return f"diverged: first beyond tolerance at {place_of(tolerance.first)}"
     if tolerance.verdict == "unknown":
         return "could not tell: no sketch is in both runs"
     return f"close: {tolerance.compared:,} sketches are within tolerance"
@@ -31,7 +32,7 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
         first = tolerance.first
         yield (
             "sketch",
-            f"{tolerance.apart:,} of {tolerance.compared:,} beyond tolerance, first at {_place(first)}",
+            f"{tolerance.apart:,} of {tolerance.compared:,} beyond tolerance, first at {place_of(first)}",
         )
         yield (
             "",
@@ -39,7 +40,7 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
         )
     elif tolerance.worst is not None:
         worst = tolerance.worst
-        yield "sketch", f"{tolerance.compared:,} within tolerance; the nearest to it at {_place(worst)}"
+        yield "sketch", f"{tolerance.compared:,} within tolerance; the nearest to it at {place_of(worst)}"
         yield (
             "",
             f"{_units(worst)} of {tolerance.dtype} rounding apart, {worst.allowed:,.0f} at most expected",
@@ -50,9 +51,3 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
 
 def _units(cell: Apart) -> str:
     return f"{cell.units:,.1f} units"
-
-
-def _place(cell: Apart) -> str:
-    layer = "" if cell.layer is None else f"layer {cell.layer}, "
-    request = ascii(cell.request)[1:-1]
-    return f"step {cell.step}, request {request}, position {cell.position}, {layer}op {cell.op}"

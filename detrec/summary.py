@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from detrec.printable import printable
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
 from detrec.recorder.verify import Verification
@@ -19,16 +20,17 @@ def recorded(recording: Recording) -> str:
         f"recorded {recording.path}: {recording.steps} steps, {recording.rows} rows x {recording.ops} ops, "
         f"{tokens} tokens in {recording.seconds:.2f} s"
     ]
-    width = max(len(request.id) for request in recording.requests)
+    names = [printable(request.id) for request in recording.requests]
+    width = max(map(len, names))
     lines += [
-        f"  {request.id:{width}}  {_clip(recording.texts[request.id])}" for request in recording.requests
+        f"  {name:{width}}  {_clip(recording.texts[request.id])}"
+        for name, request in zip(names, recording.requests, strict=True)
     ]
     return "\n".join(lines)
 
 
 def _clip(text: str) -> str:
-    """A one-line rendering in printable ASCII, so that no terminal is garbled by what a model says."""
-    shown = ascii(text)[1:-1]
+    shown = printable(text)
     return shown if len(shown) <= TEXT_WIDTH else shown[: TEXT_WIDTH - 3] + "..."
 
 
@@ -93,12 +95,13 @@ def to_text(data: dict[str, Any]) -> str:
     """The same facts for a reader."""
     config = data["manifest"]["config"]
     environment = data["manifest"]["environment"]
-    engine = ", ".join(f"{key} {value}" for key, value in config["engine"].items() if value is not None)
+    digest = data["manifest"]["engine"].get("model_digest", "no digest")
+    settings = ", ".join(f"{key} {value}" for key, value in config["engine"].items() if value is not None)
     lines = [
         f"{data['trace']}: {data['status']}, {data['steps']} steps, {data['rows']} rows x {data['ops']} ops, "
         f"{data['samples']} samples, {data['ranks']} rank(s)",
-        f"  model     {config['model']} ({data['manifest']['engine'].get('model_digest', 'no digest')})",
-        f"  engine    {engine}",
+        f"  model     {printable(config['model'])} ({digest})",
+        f"  engine    {printable(settings)}",
         f"  recorded  level {config['record']['level']}; "
         + ", ".join(f"{k} {v}" for k, v in environment.items() if v),
         f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
@@ -106,7 +109,7 @@ def to_text(data: dict[str, Any]) -> str:
         "  request   arrival  prompt  output  temperature  seed",
     ]
     lines += [
-        f"  {r['id']:9} {r['arrival']:7}  {r['prompt_tokens']:6}  "
+        f"  {printable(r['id']):9} {r['arrival']:7}  {r['prompt_tokens']:6}  "
         f"{r['output_tokens']:6}  {r['temperature']:11g}  {r['seed']}"
         for r in data["requests"]
     ]

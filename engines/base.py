@@ -182,8 +182,11 @@ class GraphProbe(Probe, Protocol):
     A graph has `rows` rows; a step that has fewer leaves the last ones as padding.
     """
 
-    def capturing(self, rows: int) -> AbstractContextManager[None]:
-        """Ops reported inside are those of the graph of `rows` rows, of which every row samples."""
+    def capturing(self, rows: int, *, lasting: bool) -> AbstractContextManager[None]:
+        """Ops reported inside are those of the graph of `rows` rows, of which every row samples.
+
+        `lasting`: their outputs stay valid until the end of the block.
+        """
         ...
 
     def replaying(self, rows: int) -> None:
@@ -191,7 +194,10 @@ class GraphProbe(Probe, Protocol):
         ...
 
     def meanwhile(self) -> None:
-        """The step's work has been given to the GPU, and its results are not needed yet: a time to work."""
+        """The step's work has been given to the GPU, and its results are not there yet: a time to work.
+
+        Called at most once in a step, between its ops and `sampled`.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 import warnings
@@ -56,7 +57,20 @@ def empty(framework: str, shape: tuple[int, ...], dtype: str = "float32", device
     module = framework_module(framework)
     if framework == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device=_device(framework, device))
-    return module.empty(shape, dtype=dtype, device=device)
+    if _names_device(module.empty):
+        return module.empty(shape, dtype=dtype, device=device)
+    # a Paddle older than 3.3 gives memory on the device that is set
+    before = module.device.get_device()
+    module.device.set_device(device)
+    try:
+        return module.empty(shape, dtype=dtype)
+    finally:
+        module.device.set_device(before)
+
+
+@functools.cache
+def _names_device(function: Any) -> bool:
+    return "device" in inspect.signature(function).parameters
 
 
 def prefer_huge_pages(view: np.ndarray) -> np.ndarray:
@@ -185,11 +199,3 @@ def as_torch(array: DeviceArray) -> Any:
     span = reach * size if array.count else 0
     flat = base[start : start + span].view(getattr(torch, array.dtype))
     return flat.as_strided(array.shape, array.strides)
-
-
-def to_device(framework: str, array: np.ndarray, device: str) -> DeviceArray:
-    """A copy of `array` on `device`; uint16 is taken as the bits of bfloat16. The host waits for it."""
-    kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
-    tensor = from_numpy(framework, np.ascontiguousarray(array).reshape(-1).view(np.uint8), device)
-    synchronize(framework, device)
-    return DeviceArray(data_ptr(tensor), kind, array.shape, (), tensor)

@@ -1,6 +1,7 @@
 """The ranks of one host as their GPUs see each other: sums and gathers that a CUDA graph may hold."""
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -139,15 +140,23 @@ class DeviceGroup:
             )
 
     def leave(self) -> None:
-        """Use it no more. Its memory is given back when nothing needs it, which is for others to know."""
-        self._links = None
-        self._watch.stop()
+        """Use it no more, for this rank ends, or the others do."""
+        self._stop()
+        while self._memory:
+            self._memory.pop().leave()
 
     def close(self) -> None:
-        """Give the memory back, once no rank uses it: all must call."""
-        self.leave()
-        for memory in self._memory:
-            memory.close()
+        """Give the memory back: all must call. They may make another group then."""
+        self._stop()
+        while self._memory:
+            self._memory.pop().close()
+
+    def _stop(self) -> None:
+        self._links = None
+        # kernels that wait for a rank that is gone are told so by the watch
+        with suppress(EngineError):
+            self._device.stream.synchronize()
+        self._watch.stop()
 
 
 class _Watch:

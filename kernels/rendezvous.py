@@ -58,7 +58,8 @@ class Rendezvous:
     @staticmethod
     def expect(name: str, rank: int, pid: int) -> None:
         """Process `pid` will join as `rank`: should it die before, it is not waited for."""
-        _lines(shared_memory.attach(name))[rank, [_EXPECTED_PID, _EXPECTED_BORN]] = pid, _born(pid)
+        # the pid last: it announces the other; who is dead already was not born at any time
+        _lines(shared_memory.attach(name))[rank, [_EXPECTED_BORN, _EXPECTED_PID]] = _born(pid) or -1, pid
 
     @staticmethod
     def join(name: str, rank: int, world_size: int, timeout_s: float) -> "Rendezvous":

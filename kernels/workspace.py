@@ -43,6 +43,10 @@ class _Ring(ABC):
         self._stop = self._start + _TURNS * nbytes
         self._next = self._start
 
+    def holds(self, nbytes: int) -> bool:
+        """Whether `begin` can promise that much in the memory that is there."""
+        return nbytes <= self._capacity
+
     def begin(self, nbytes: int) -> None:
         """Promise `nbytes` for what comes now; nothing handed out before is needed any more.
 

@@ -44,6 +44,12 @@ class Column:
             if at + len(part) == self.spec.chunk:
                 self._finish_chunk()
 
+    def keep_up(self) -> None:
+        """Hash what was put, and store it where that takes no rewriting, so that a commit has less to do."""
+        self._feed()
+        if not self.spec.compressed and self._store.patches_in_place:
+            self.patch()
+
     def unstored(self) -> tuple[int, int]:
         """The bytes [start, stop) of the unfinished chunk that the store lacks."""
         return self._stored * self.spec.row_bytes, (self.rows - self._base) * self.spec.row_bytes

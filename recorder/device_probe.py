@@ -1,9 +1,10 @@
 """DeviceProbe: fingerprints a GPU's activations where they are, and writes a step when its copy has arrived.
 
-Nothing here makes the engine wait for the GPU: fingerprints are computed in the engine's stream, inside its
-graphs, and copied by a stream of their own. A step is written while the GPU computes a later one and the
-engine's thread has nothing to do: a thread of its own would fight for Python's lock just when the engine has
-a step to prepare, which was measured to cost a fifth of the decoding speed.
+Nothing here makes the engine wait for the GPU: fingerprints are computed in the engine's stream and copied by
+a stream of their own. Where a graph's outputs last, they are computed behind it, when the GPU is idle because
+the host prepares the next step; else in the graph, layer by layer. A step is written while the GPU computes a
+later one and the engine's thread has nothing to do: a thread of its own would fight for Python's lock just
+when the engine has a step to prepare, which was measured to cost a fifth of the decoding speed.
 """
 
 import time
@@ -19,25 +20,15 @@ from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint import fingerprints
+from detrec.kernels.gpu.fingerprint_many import fingerprints
 from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
 from detrec.kernels.share import Share
+from detrec.recorder.device_region import Lines, Outputs, Region
 from detrec.recorder.steps import StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
-
-
-@dataclass(slots=True)
-class _Region:
-    """Fingerprints of a step or graph: [ops, rows] of ops that run on all, [ops, samples] of the others."""
-
-    rows: int
-    samples: int
-    array: DeviceArray
-    kernels: list[str]
-    copied: cuda.Event
 
 
 @dataclass(slots=True)
@@ -55,7 +46,7 @@ class _Arrived:
     step: Step
     tokens: np.ndarray
     layout: Layout
-    region: _Region
+    region: Region
     graph: int
     slot: _Slot
     samples: Sequence[Sample]
@@ -81,20 +72,16 @@ class DeviceProbe:
         at_once: bool = False,
     ) -> None:
         self._writer, self._device, self._at_once = writer, device, at_once
-        sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
-        kinds = np.flatnonzero(~sampled), np.flatnonzero(sampled)
-        self._of_rows, self._of_samples = kinds
-        # name -> (index among all, index among its kind, whether it runs on sampled rows only)
-        self._places = {
-            ops[index]: (index, place, name_samples)
-            for kind, name_samples in zip(kinds, (False, True), strict=True)
-            for place, index in enumerate(kind.tolist())
-        }
-        self._shares = self._table([ops[index] for index in self._of_rows.tolist()], shares or {})
+        self._lines = Lines(ops)
+        self._shares = self._table([ops[index] for index in self._lines.of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
-        self._graphs: dict[int, _Region] = {}
-        self._now: _Region | None = None
+        self._graphs: dict[int, Region] = {}
+        self._now: Region | None = None
+        self._sent: _Slot | None = None
         self._graph = 0
+        self._running = False
+        # outputs of the graph that is captured, with their places: of rows, and of rows that sample
+        self._lasting: tuple[Outputs, Outputs] | None = None
         self._batch: list[DeviceArray] = []
         self._first = (0, False)
         self._copies, self._computed = cuda.Stream(), cuda.Event()
@@ -105,84 +92,86 @@ class DeviceProbe:
         assert not shares.keys() & set(SAMPLE_OPS), "an op on rows that sample is cut over ranks"
         return share_table([shares.get(op) for op in ops], self._device) if shares else None
 
-    def _region(self, rows: int, samples: int) -> _Region:
-        size = self._size(rows, samples)
-        array = self._device.empty((size,), "uint64")
-        return _Region(rows, samples, array, [""] * len(self._places), cuda.Event())
+    def _region(self, rows: int, samples: int) -> Region:
+        array = self._device.empty((self._lines.size(rows, samples),), "uint64")
+        return Region(self._lines, rows, samples, array, self._no_kernels(), cuda.Event())
+
+    def _no_kernels(self) -> list[str]:
+        return [""] * len(self._lines.places)
 
     def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
         """A forward pass begins."""
         self._started = time.perf_counter()
         self._step, self._tokens = step, np.asarray(tokens)
-        self._now, self._batch, self._graph = None, [], 0
-        samples = len(step.sample_rows)
+        self._now, self._sent, self._batch, self._graph = None, None, [], 0
+        self._running, samples = True, len(step.sample_rows)
         self._layout = Layout(step.rows, np.arange(step.rows), samples, np.arange(samples))
 
     def place(self, layout: Layout) -> None:
         """Outputs of the step have rows that are not its own: theirs are left out on the host."""
         self._layout = layout
 
-    def _open(self) -> _Region:
+    def _open(self) -> Region:
         """The region of the step that runs; it is not run by a graph, else `replaying` had opened one."""
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
             region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
-            if self._size(rows, samples) > region.array.count:
+            if self._lines.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
             else:
-                region = _Region(rows, samples, region.array, [""] * len(self._places), region.copied)
+                about = region.array, self._no_kernels(), region.copied
+                region = Region(self._lines, rows, samples, *about)
             self._now = self._eager[0] = region
             self._device.stream.wait_for(region.copied)
-            self._clear(region)
+            region.clear(self._device)
         return self._now
 
-    def _clear(self, region: _Region) -> None:
-        # an op that is not reported stays 0: not recorded
-        self._device.stream.fill_zero(region.array[: self._size(region.rows, region.samples)])
-
-    def _size(self, rows: int, samples: int) -> int:
-        return len(self._of_rows) * rows + len(self._of_samples) * samples
-
     @contextmanager
-    def capturing(self, rows: int) -> Iterator[None]:
+    def capturing(self, rows: int, *, lasting: bool) -> Iterator[None]:
         """Ops reported inside are those of the graph of `rows` rows."""
         if rows not in self._graphs:
             self._graphs[rows] = self._region(rows, rows)
-        before = self._now
-        self._now, self._batch = self._graphs[rows], []
-        self._clear(self._now)
+        # what is cut over ranks has no table yet
+        lasting = lasting and self._shares is None
+        before, region = self._now, self._graphs[rows]
+        self._now, self._batch, self._lasting = region, [], ([], []) if lasting else None
+        if not lasting:
+            region.clear(self._device)
         yield
         self._flush()
-        self._now = before
+        if self._lasting is not None:
+            region.tabulate(self._device, self._lasting)
+        self._now, self._lasting = before, None
 
     def replaying(self, rows: int) -> None:
         """The step that has begun is run by that graph."""
         self._now, self._graph = self._graphs[rows], rows
-        # the GPU waits, not the engine
-        self._device.stream.wait_for(self._now.copied)
+        if not self._now.tables:
+            # the GPU waits, not the engine
+            self._device.stream.wait_for(self._now.copied)
 
     def op(self, name: str, output: DeviceArray, rank: int, kernel: str) -> None:
-        """Fingerprint `output`, a row at a time, together with what follows it in its layer."""
-        index, place, samples = self._places[name]
-        self._open().kernels[index] = kernel
-        if self._batch and self._first != (place - len(self._batch), samples):
+        """Fingerprint `output`, a row at a time, together with what follows it in its layer or its graph."""
+        at = self._lines.places[name]
+        self._open().kernels[at.index] = kernel
+        if self._lasting is not None:
+            self._lasting[at.samples].append((at.place, output))
+            return
+        if self._batch and self._first != (at.place - len(self._batch), at.samples):
             self._flush()
         if not self._batch:
-            self._first = (place, samples)
+            self._first = (at.place, at.samples)
         self._batch.append(output)
         # outputs stay where they are for a layer, and no longer
-        if self._at_once or samples or "." not in name or name.endswith(".output"):
+        if self._at_once or at.samples or "." not in name or name.endswith(".output"):
             self._flush()
 
     def _flush(self) -> None:
         if not self._batch:
             return
-        region, count = self._open(), len(self._batch)
-        place, samples = self._first
-        rows = region.samples if samples else region.rows
-        start = place * rows + (self._size(region.rows, 0) if samples else 0)
-        out = region.array[start : start + count * rows].reshape(count, rows)
+        (place, samples), count = self._first, len(self._batch)
+        out = self._open().part(samples)[place : place + count]
         with on_stream(self._device.stream.handle):
             if self._shares and not samples and any(self._shares.lengths[place : place + count]):
                 share_fingerprints(self._batch, self._shares, place, out)
@@ -190,24 +179,30 @@ class DeviceProbe:
                 fingerprints(self._batch, out)
         self._batch = []
 
-    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
-        """The step is over: its fingerprints follow on their own."""
+    def meanwhile(self) -> None:
+        """The engine has given its step to the GPU: send for its fingerprints, write those that are here."""
+        if self._running and self._sent is None:
+            self._sent = self._send()
+        while self._arrived and self._arrived[0].slot.event.done():
+            self._write_oldest()
+
+    def _send(self) -> _Slot:
+        """Queue the fingerprints of what a graph left, and the copy of all of the step's; gives where to."""
         self._flush()
-        region, slot = self._open(), self._slot()
-        size = self._size(region.rows, region.samples)
+        region, slot, stream = self._open(), self._slot(), self._device.stream
+        size = region.size
+        if region.tables:
+            stream.wait_for(region.copied)
+        with on_stream(stream.handle):
+            region.fill()
         if size > len(slot.memory):
             slot.memory = cuda.pinned(8 * size).view(np.uint64)
-        self._computed.record(self._device.stream)
+        self._computed.record(stream)
         self._copies.wait_for(self._computed)
         self._copies.copy_to_host(slot.memory[:size], region.array[:size])
         slot.event.record(self._copies)
         region.copied.record(self._copies)
-        seconds = time.perf_counter() - self._started
-        self._arrived.append(
-            _Arrived(
-                self._step, self._tokens, self._layout, region, self._graph, slot, samples, events, seconds
-            )
-        )
+        return slot
 
     def _slot(self) -> _Slot:
         if self._free:
@@ -217,10 +212,13 @@ class DeviceProbe:
             return self._free.pop()
         return _Slot(cuda.Event())
 
-    def meanwhile(self) -> None:
-        """The engine has given its step to the GPU: write the steps whose fingerprints are here."""
-        while self._arrived and self._arrived[0].slot.event.done():
-            self._write_oldest()
+    def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
+        """The step is over: it is written when its fingerprints are here."""
+        sent = self._sent or self._send()
+        seconds = time.perf_counter() - self._started
+        about = self._step, self._tokens, self._layout, self._open(), self._graph, sent
+        self._arrived.append(_Arrived(*about, samples, events, seconds))
+        self._running = False
 
     def finish(self) -> None:
         """Write every step that is on its way."""
@@ -236,17 +234,11 @@ class DeviceProbe:
         self._free.append(arrived.slot)
 
     def _put(self, arrived: _Arrived) -> None:
-        region, step, layout = arrived.region, arrived.step, arrived.layout
-        whole, end = self._size(region.rows, 0), self._size(region.rows, region.samples)
-        prints = np.zeros((step.rows, len(self._places)), np.uint64)
-        memory = arrived.slot.memory
-        prints[:, self._of_rows] = memory[:whole].reshape(-1, region.rows)[:, layout.rows].T
-        drawn = memory[whole:end].reshape(len(self._of_samples), region.samples)[:, layout.samples]
-        prints[np.ix_(np.array(step.sample_rows, np.intp), self._of_samples)] = drawn.T
+        region, step = arrived.region, arrived.step
         self._writer.step(
             step,
             arrived.tokens,
-            prints,
+            self._lines.prints(arrived.slot.memory, step, arrived.layout, region.rows, region.samples),
             tuple(region.kernels),
             arrived.samples,
             arrived.events,

@@ -19,6 +19,7 @@ from detrec.engines.fastdeploy.plugin import recording
 from detrec.engines.fastdeploy.rerun import Recorded
 from detrec.engines.fastdeploy.tasks import Batch
 from detrec.errors import EngineError, TraceError
+from detrec.kernels.projections import PARTS
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.probe import TraceProbe
 from detrec.recorder.reader import TraceReader
@@ -118,8 +119,6 @@ class FileJournal:
 
     def open(self, ops: Sequence[str], device: "Device | None") -> "tuple[WaitingProbe, tuple[str, ...]]":
         """A trace of this worker's, and the Probe that fills it."""
-        from detrec.kernels.cpu.sketch import PARTS
-
         wanted = self._order.ops
         names = recorded_ops(ops, self._order.level) if wanted is None else [op for op in ops if op in wanted]
         if self._order.sketch and device is not None:

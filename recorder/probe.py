@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share
 from detrec.recorder.steps import StepWriter
 
@@ -120,9 +121,9 @@ class _Sketcher:
     """Sketches of one step: `sketches` is float32 [rows, ops, PARTS], NaN where there is none."""
 
     def __init__(self, ops: int) -> None:
-        from detrec.kernels.cpu import sketch as kernel
+        from detrec.kernels.cpu.sketch import sketch
 
-        self._sketch, self._shape = kernel.sketch, (ops, kernel.PARTS)
+        self._sketch, self._shape = sketch, (ops, PARTS)
         self.begin(0)
 
     def begin(self, rows: int) -> None:

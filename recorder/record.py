@@ -10,6 +10,7 @@ from detrec.config import ServeConfig
 from detrec.engines.base import Engine, Probe, Request, Scheduler
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, ModelError
+from detrec.kernels.projections import PARTS
 from detrec.recorder.levels import recorded_ops
 from detrec.recorder.manifest import environment_manifest
 from detrec.recorder.probe import TraceProbe
@@ -90,7 +91,7 @@ def run_recorded(
         ops=names,
         ranks=engine.rank.size,
         kinds=engine.rank.kinds(names),
-        sketch_parts=_sketch_parts(config),
+        sketch_parts=PARTS if config.record.sketch else 0,
         overwrite=overwrite,
     )
     with writer, _ending_ranks(engine), _probe(writer, names, engine) as probe:
@@ -113,14 +114,6 @@ def _text(engine: Engine, tokens: list[int]) -> str:
         return engine.decode(tokens)
     except ModelError:
         return " ".join(map(str, tokens))
-
-
-def _sketch_parts(config: ServeConfig) -> int:
-    if not config.record.sketch:
-        return 0
-    from detrec.kernels.cpu.sketch import PARTS
-
-    return PARTS
 
 
 @dataclass(frozen=True, slots=True)

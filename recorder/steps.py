@@ -4,7 +4,7 @@ Pure: what the writer was told in, arrays by path out. The tables that codes poi
 use, so that the same run gives the same codes whenever it is committed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,9 +94,9 @@ class Codes:
 
 
 def arrays_of(
-    records: Sequence[Record], counts: dict[str, int], codes: Codes, specs: dict[str, ArraySpec]
+    records: Sequence[Record], counts: dict[str, int], codes: Codes, specs: Mapping[str, ArraySpec]
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The rows that `records` add to a trace that holds `counts`, and what it holds then."""
+    """What `records` add to a trace of `counts`, but fingerprints and sketches; and what it holds then."""
     lists = {
         "steps": _steps(records, counts, codes),
         "events": _events(records, codes),
@@ -109,9 +109,6 @@ def arrays_of(
         for name, values in columns.items()
     }
     arrays |= _rows(records, arrays)
-    arrays["fingerprints/0"] = np.concatenate([record.fingerprints for record in records])
-    if records[0].sketches.shape[1]:
-        arrays["sketches/0"] = np.concatenate([record.sketches for record in records])
     fresh = list(codes.configurations)[counts["configurations"] :]
     width = specs["kernels/configurations"].width
     coded = [[codes.kernels[name] for name in kernels] for kernels in fresh]

@@ -24,6 +24,9 @@ class Store(Protocol):
     name: str
     """What messages call the trace."""
 
+    patches_in_place: bool
+    """Whether `patch` writes the new bytes alone."""
+
     def exists(self) -> bool:
         """Is anything there, trace or not?"""
         ...
@@ -74,6 +77,8 @@ def _told(name: str, doing: str) -> Iterator[None]:
 
 class LocalStore:
     """A directory. `create` builds it beside its place and renames it, so it is there whole or not at all."""
+
+    patches_in_place = True
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
@@ -170,6 +175,8 @@ def _write_all(file: int, data: memoryview, at: int) -> None:
 
 class RemoteStore:
     """A URL. There is no rename: a recorder killed inside `create` leaves files that are not yet a trace."""
+
+    patches_in_place = False
 
     def __init__(self, url: str, filesystem: Any, root: str) -> None:
         self.name = url

@@ -52,7 +52,7 @@ def examine(path: str | Path) -> Verification:
         except TraceCorrupt as error:
             problems.append(str(error))
 
-    specs = growing_arrays(len(root["ops"]), root["ranks"]).values()
+    specs = growing_arrays(len(root["ops"]), root["ranks"], root.get("sketch_parts", 0)).values()
     chunks = CheckedChunks(store, root, specs)
     for key in root["digests"]:
         attempt(chunks.file, key)

@@ -1,7 +1,7 @@
 """TraceWriter: puts steps into a trace that can be read however its recorder ends.
 
-A step costs an append to a list; commits write arrays first and the marker of what they hold last. The final
-bytes are a function of what was recorded: when commits happened cannot be seen in them.
+A step is brought into arrays as it comes; commits write these first and the marker of what they hold last.
+The final bytes are a function of what was recorded: when commits happened cannot be seen in them.
 """
 
 import time
@@ -17,6 +17,7 @@ from detrec.engines.base import Event, EventKind, OpKind, Request, Sample, Slice
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
 from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
+from detrec.recorder.pending import Pending
 from detrec.recorder.progress import OtherRanks
 from detrec.recorder.requests import fixed_files
 from detrec.recorder.schema import (
@@ -26,13 +27,17 @@ from detrec.recorder.schema import (
     growing_arrays,
     kinds_to_attributes,
 )
-from detrec.recorder.steps import Codes, Record, arrays_of
+from detrec.recorder.steps import Codes, Record
 from detrec.recorder.store import open_store
 
 _NO_SKETCHES = np.empty((0, 0), np.float32)
 
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
+
+
+# fingerprints that steps not yet committed may hold
+_NEW_BYTES = 1 << 26
 
 
 class TraceWriter:
@@ -86,10 +91,9 @@ class TraceWriter:
         self._codes = Codes(request.id for request in requests)
         self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
-        self._pending: list[Record] = []
         # since the latest commit
         self._new_steps = self._new_rows = 0
-        self._max_pending_rows = self._specs["fingerprints/0"].chunk
+        self._max_new_rows = max(_NEW_BYTES // (8 * len(ops)), 1)
         self.status = "recording"
         files = fixed_files(requests)
         if sketch_parts:
@@ -98,6 +102,8 @@ class TraceWriter:
         self._attached: dict[str, bytes] = {}
         own = [spec for spec in self._specs.values() if spec.rank == 0]
         self._columns = Columns(own, self._store)
+        # other ranks may never come to a step, and what is in the arrays stays there
+        self._pending = Pending(self._columns, self._specs, self._codes, self._counts, early=ranks == 1)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
         self._commit_due = time.monotonic() + commit_seconds
@@ -143,8 +149,7 @@ class TraceWriter:
         prints = np.array(fingerprints, np.uint64, order="C")
         parts = np.array(sketches, np.float32).reshape(len(tokens), -1) if self.sketch_parts else _NO_SKETCHES
         tokens = np.array(tokens, np.int32)
-        # one append: Ctrl-C leaves a step in or out, never half
-        self._pending.append(
+        self._pending.add(
             Record(
                 step,
                 tokens,
@@ -161,7 +166,7 @@ class TraceWriter:
         self._new_steps, self._new_rows = self._new_steps + 1, self._new_rows + len(tokens)
         if (
             self._new_steps >= self._commit_steps
-            or self._new_rows >= self._max_pending_rows
+            or self._new_rows >= self._max_new_rows
             or time.monotonic() >= self._commit_due
         ):
             self.commit()
@@ -176,10 +181,10 @@ class TraceWriter:
         self._others.look()
         ready = self._ready()
         if ready:
-            counts = self._put(ready)
+            counts = self._pending.put(ready)
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
-            self._counts, self._pending = counts, self._pending[ready:]
+            self._counts, self._pending = counts, self._pending.after(ready, counts)
         self._new_steps = self._new_rows = 0
         end = time.monotonic()
         self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
@@ -251,18 +256,11 @@ class TraceWriter:
         done = self._counts["steps"]
         return self._others.steps(done + len(self._pending)) - done
 
-    def _put(self, ready: int) -> dict[str, int]:
-        records = self._pending[:ready]
-        arrays, counts = arrays_of(records, self._counts, self._codes, self._specs)
-        for path, values in arrays.items():
-            self._columns.by_path[path].put(self._counts[self._specs[path].count], values)
-        return counts
-
     def _seal(self, status: str, reason: str) -> None:
         ready = self._ready()
         if ready:
-            counts = self._put(ready)
-            self._counts, self._pending = counts, self._pending[ready:]
+            counts = self._pending.put(ready)
+            self._counts, self._pending = counts, self._pending.after(ready, counts)
         self._columns.seal()
         for key, data in self._attached.items():
             self._store.write(key, data)

@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     given.PROMPT,
     given.SAMPLING,
     given.DTYPE,
+    given.DEVICE,
     given.KERNELS,
     given.RANKS,
     # a generator that is advanced by every call looks like a race when the op is repeated

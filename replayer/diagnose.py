@@ -65,6 +65,7 @@ def inspect(recorded: TraceReader, replayed: TraceReader, comparison: Comparison
         draw=draw_findings(recorded, replayed, place) if field == "sample" else None,
         ranks=rank_findings(recorded, replayed, place),
         weights=changed_on_disk(recorded.manifest, replayed.manifest),
+        dtype=recorded.manifest.get("config", {}).get("engine", {}).get("dtype", "float32"),
     )
 
 

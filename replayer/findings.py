@@ -142,7 +142,7 @@ class Findings:
     `kernels` are (recorded, replayed) where they differ; `schedule` the differences up to the divergence's
     step; `manifest` all differences of the manifests. `again` is what the replay, run once more, gave at
     that cell: "recorded", "replayed", "other", or "" where it never came there. `replays` is how many runs
-    it took, the replay that found the divergence not counted.
+    it took, the replay that found the divergence not counted. `dtype` is what the recorded run computed in.
     """
 
     first: Divergence
@@ -162,3 +162,4 @@ class Findings:
     again: str | None = None
     stale: Stale | None = None
     replays: int = 0
+    dtype: str = "float32"

@@ -62,9 +62,9 @@ def replay(
 
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
-    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: the trace
-    must have sketches. Raises ReplayError
-    where the schedule cannot be followed, TraceIncomplete where no step was committed.
+    the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
+    must have sketches. Raises ReplayError where the schedule cannot be followed, TraceIncomplete where no
+    step was committed.
     """
     begin = time.perf_counter()
     if mode not in MODES:
@@ -74,6 +74,10 @@ def replay(
     if by_sketch:
         require_sketches(recorded)
     config = replayed_config(recorded, overrides)
+    if by_sketch and not config.record.sketch:
+        raise ConfigError(
+            "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
+        )
     if output is not None:
         TraceWriter.check_free(output, overwrite=overwrite)
     if keep_tensors is not None and not diagnose:
@@ -172,7 +176,9 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
 
 def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The recorded section; where `overrides` name another engine, what that one has of it."""
-    name = apply_overrides({"engine": dict(recorded)}, overrides)["engine"].get("name")
+    section = apply_overrides({"engine": dict(recorded)}, overrides)["engine"]
+    # what is no section is refused by who reads it
+    name = section.get("name") if isinstance(section, dict) else recorded["name"]
     # FastDeploy's argument names are the built-in engine's
     if name in (recorded["name"], "fastdeploy"):
         return recorded

@@ -25,7 +25,6 @@ BASE, AMPLIFICATION = 16.0, 4.0
 """Units that an op may add, and how many times it may amplify those of what it was given."""
 
 _BLOCK_ROWS = 256
-_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,8 @@ def compare_sketches(recorded: SketchedTrace, replayed: SketchedTrace) -> Tolera
     """Compare every cell that has a sketch in both runs, on rank 0.
 
     Only what both runs computed from the same tokens is compared: after another token was drawn, nothing.
-    Raises TraceError where either trace has no sketches.
+    Between other numbers of ranks neither is an op that is cut: rank 0 has another share of it. Raises
+    TraceError where either trace has no sketches, or was computed in a dtype that is not one of UNITS.
     """
     require_sketches(recorded)
     require_sketches(replayed)
@@ -133,11 +133,14 @@ def compare_sketches(recorded: SketchedTrace, replayed: SketchedTrace) -> Tolera
     ids = request_ids(recorded, replayed)
     runs = run_of(recorded, ids), run_of(replayed, ids)
     columns = columns_of(recorded, replayed)
+    cut = columns.lanes[0].cut
     given = np.zeros((len(ids), len(columns.names)))
     found, compared = _Found(recorded.row_step), 0
-    for here, there in _blocks(*runs):
+    for here, there in _blocks(*runs) if columns.names else ():
         ours, theirs = _take(recorded, here), _take(replayed, there)
         units = units_apart(ours[:, columns.recorded], theirs[:, columns.replayed], UNITS[dtype])
+        if cut is not None:
+            units[:, cut] = np.nan
         compared += int(np.count_nonzero(~np.isnan(units)))
         request = runs[0].rows.request[here]
         for number in np.unique(request):
@@ -161,7 +164,13 @@ def _allowed(units: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def _dtype(trace: Trace) -> str:
-    dtype: str = trace.manifest["config"]["engine"]["dtype"]
+    # the section of a foreign engine may not say, its worker did
+    dtype: str = trace.manifest["config"]["engine"].get("dtype") or trace.manifest["engine"]["dtype"]
+    if dtype not in UNITS:
+        raise TraceError(
+            f"{trace.path}: was computed in {dtype}, and sketches are compared of {', '.join(UNITS)}",
+            hint="compare it by bits",
+        )
     return dtype
 
 

@@ -126,6 +126,7 @@ def test_unknown_commands_options_modes_and_faults(tmp_path):
     assert "1.attn" in hint
     assert "max_num_seqs" in refused("replay", tmp_path / "run.zarr", "--set", "engine.max_num_sqs=1")[1]
     refused("replay", tmp_path / "run.zarr", "--set", "requests.0.id=b")
+    refused("replay", tmp_path / "run.zarr", "--set", "engine=fastdeploy")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.command import detrec
+from tests.tui.terminal import Terminal
 
 SERVE = """
 model: builtin:qwen2-tiny
@@ -64,6 +65,26 @@ def test_replay_by_sketch_needs_them_recorded(run, tmp_path):
     refused = detrec("replay", tmp_path / "bare.zarr", "--by", "sketch")
     assert refused.code == 2
     assert "has no sketches" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        pytest.param(["--set", "record.sketch=false"], "the replay keeps none", id="none kept"),
+        pytest.param(["--repeat", "2"], "counts replays whose bits diverge", id="a hunt"),
+    ],
+)
+def test_what_cannot_be_decided_by_sketches_is_refused(run, args, said):
+    refused = detrec("replay", run, "--by", "sketch", *args)
+    assert refused.code == 2
+    assert said in refused.stderr
+
+
+def test_runs_that_are_close_open_no_explorer(run):
+    with Terminal("replay", run, *LOW, "--by", "sketch") as terminal:
+        assert terminal.end() == 0
+    assert b"close: " in terminal.drawn
+    assert b"\x1b[?1049h" not in terminal.drawn
 
 
 def test_an_unknown_way_to_decide_is_refused(run):

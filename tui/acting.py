@@ -61,6 +61,10 @@ class Acting(Moving):
                 pass
             except FAILURES as error:
                 self.post_message(Said(f"{what}: {error}", bad=True))
+            except Exception as error:
+                # a fault of detrec's own, in which what one was looking at must not be lost
+                text = f"{what}: failed by {type(error).__name__}: {error}; detrec replay has the traceback"
+                self.post_message(Said(text, bad=True))
             if cancel.is_set():
                 ending = None
                 self.post_message(Said(f"{what}: cancelled"))

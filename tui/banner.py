@@ -90,7 +90,8 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
 def where(first: Divergence, ranks: int) -> str:
     """A divergence's place."""
     layer = "" if first.layer is None else f"layer {first.layer}, "
-    rank = f", rank {first.rank}" if ranks > 1 else ""
+    summed = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
+    rank = f", {summed}" if ranks > 1 else ""
     return (
         f"step {first.step}, request {words.plain(first.request)}, position {first.position}, "
         f"{layer}op {first.op}{rank}"

@@ -54,6 +54,7 @@ class CausePane(Pane):
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """The lines that hold `find`."""
+        self.entitle("Cause", find)
         width = max(self.scrollable_content_region.width - _LABEL - 2, 24)
         lines = []
         for label, text, style in _entries(facts, palette):

@@ -85,7 +85,7 @@ class ElementsPane(Pane):
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """Under a picture of the whole tensor; or the two draws, field by field."""
-        self.border_title = f"Elements of {facts.name}" if facts.name else "Elements"
+        self.entitle(f"Elements of {facts.name}" if facts.name else "Elements", find)
         self.border_subtitle = ""
         if facts.draws is not None:
             self._show_draws(*facts.draws, palette=palette, find=find)

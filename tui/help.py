@@ -41,6 +41,8 @@ def help_text(palette: Palette) -> Text:
         for binding in KEYMAP:
             if (binding.id or "").startswith(f"{section}."):
                 _line(text, shown_key(binding), binding.tooltip, palette)
+        if section == "look":
+            _line(text, "1 to 9", "a pane by its number", palette)
     for title, widget in (("In the map", HeatMap), ("In a list", Listing)):
         text.append(f"\n{title}\n", palette.label)
         for own in widget.BINDINGS:

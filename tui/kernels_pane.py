@@ -29,6 +29,7 @@ class KernelsPane(Pane):
     def show_read(self, facts: tuple[tuple[KernelUse, ...], bool], palette: Palette, *, find: str) -> None:
         """The lines that hold `find`."""
         uses, alone = facts
+        self.entitle("Kernels", find)
         name = Column("op", widest([use.name for use in uses], 8, 20))
         columns = (Column("", 1), name, Column("steps", 6, right=True), Column("from", 5, right=True))
         table = Table((*columns, Column("kernel" if alone else "kernel, recorded → replayed")))

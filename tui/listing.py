@@ -51,13 +51,17 @@ class Listing(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str, title: str) -> None:
         super().__init__(id=id)
-        self.border_title = title
+        self.entitle(title)
         self.header: tuple[Text, ...] = ()
         self.count = 0
         self._make: Callable[[int], Text] = lambda line: Text()
         self._made: dict[int, Text] = {}
         self._width = 0
         self._blank = self._here = self._top = Style()
+
+    def entitle(self, title: str, find: str = "") -> None:
+        """A title, which an id cannot mark up; and what the lines are kept by, if anything."""
+        self.border_title = Text(f"{title}  /{find}" if find else title)
 
     def offer(
         self,

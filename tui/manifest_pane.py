@@ -39,6 +39,7 @@ class ManifestPane(Pane):
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """Differences first, then everything of the recorded run."""
+        self.entitle("Manifest", find)
         different = facts.differences or ()
         rows = [
             (f"{each.key}", words.value(each.recorded), words.value(each.replayed), True)

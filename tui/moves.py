@@ -46,7 +46,10 @@ def start(survey: Survey, place: Place) -> Place:
 
 def first(survey: Survey, place: Place) -> Place:
     """To the first divergence."""
-    return _found(survey, place, survey.first(), "")
+    there = _found(survey, place, survey.first(), "")
+    if there == place:
+        raise ValueError("this is the first divergence")
+    return there
 
 
 def following(survey: Survey, place: Place, *, back: bool, born_only: bool) -> Place:

@@ -32,7 +32,7 @@ class OpsPane(Listing):
         born_only: bool = False,
     ) -> None:
         """The row's ops whose line holds `find`, the cursor on `op` or the nearest after it."""
-        self.border_title = f"Ops of {words.place(row.cell)}"
+        self.entitle(f"Ops of {words.place(row.cell)}", find)
         table = _table(row, alone=alone, several=several)
         line = partial(_line, table, palette=palette, alone=alone, several=several)
         kept = [op for op in row.ops if op.state is State.BORN] if born_only else row.ops

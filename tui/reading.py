@@ -227,7 +227,7 @@ class Reading(Framing):
         self.chart = chart
         heatmap = self.part(HeatMap)
         column = cell.step if self.depth.map_level is Level.STEP else cell.position
-        heatmap.border_title = charting.title_of(survey, cell, self.depth.map_level)
+        heatmap.border_title = Text(charting.title_of(survey, cell, self.depth.map_level))
         heatmap.show(chart.field, line=chart.line_of(cell), column=column, born_only=self.born_only)
 
     def on_heat_map_window_wanted(self, message: HeatMap.WindowWanted) -> None:

@@ -25,7 +25,7 @@ class RowsPane(Listing):
         *, alone: bool, several: bool, find: str = "", born_only: bool = False,
     ) -> None:  # fmt: skip
         """The rows whose line holds `find`, the cursor on `here`."""
-        self.border_title = f"Rows of {name} in step {here.step}"
+        self.entitle(f"Rows of {name} in step {here.step}", find)
         table = _table(rows, alone=alone, several=several)
         line = partial(_line, table, palette=palette, alone=alone, several=several)
         kept = [row for row in rows if row.state is State.BORN] if born_only else rows

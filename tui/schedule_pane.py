@@ -55,6 +55,7 @@ class SchedulePane(Pane):
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """Its lines are made as they are seen."""
         self._facts = facts
+        self.entitle("Schedule", find)
         differing = int(facts.schedule.differing.sum())
         self.border_subtitle = (
             words.count(len(facts.schedule), "step") if facts.alone else f"{differing:,} differ"

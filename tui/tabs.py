@@ -28,11 +28,6 @@ class Tabs(Widget):
         super().__init__(id=id)
         self.names = tuple(names)
 
-    def name_only(self, names: Sequence[tuple[str, str]]) -> None:
-        """Other panes."""
-        self.names = tuple(names)
-        self.refresh()
-
     def render(self) -> Text:
         """As many letters of each name as there is room for."""
         text = Text(no_wrap=True, overflow="crop")

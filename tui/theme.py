@@ -50,7 +50,7 @@ LIGHT = Theme(
     dark=False,
     variables={
         "state-equal": "#9fb0c3",
-        "state-inherited": "#c98600",
+        "state-inherited": "#b27500",
         "state-born": "#c8320a",
         "state-missing": "#a03c96",
         "quiet": "#5f6f82",

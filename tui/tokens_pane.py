@@ -35,7 +35,7 @@ class TokensPane(Pane):
             return
         same = found.request == self._request
         self._request = found.request
-        self.border_title = f"Tokens of {words.plain(found.request)}"
+        self.entitle(f"Tokens of {words.plain(found.request)}", find)
         table = _table(found, alone=alone)
         line = partial(_line, table, palette=palette, alone=alone)
         shown = holding(found.tokens, line, find)

@@ -13,7 +13,6 @@ from detrec.story.facts import facts
 from detrec.story.write import check_free, write
 
 _CAUSE = "detrec replay RUN -o OTHER --json > cause.json writes it, of RUN and OTHER"
-_EXIT_CODES = {"identical": 0, "diverged": 1, "incomplete": 2}
 
 
 def tell(
@@ -83,4 +82,4 @@ def exit_code(found: Mapping[str, Any]) -> int:
     """0 identical, or one run that could be read; 1 diverged, 2 could not tell."""
     if found["problem"]:
         return 2
-    return 0 if found["verdict"] is None else _EXIT_CODES[found["verdict"]]
+    return 0 if found["verdict"] is None else report.EXIT_CODES[found["verdict"]]

@@ -33,9 +33,11 @@ def batch_of(step: Step, states: Mapping[str, RequestState], blocks: BlockManage
     """The arrays of one step."""
     size = blocks.block_size
     tables = [blocks.tables[part.request] for part in step.slices]
-    block_tables = np.zeros((len(tables), max(map(len, tables))), np.int32)
-    for row, table in enumerate(tables):
-        block_tables[row, : len(table)] = table
+    held = [len(table) for table in tables]
+    block_tables = np.zeros((len(tables), max(held)), np.int32)
+    # all at once: a request's blocks stand at the front of its row
+    used = np.arange(block_tables.shape[1]) < np.array(held)[:, None]
+    block_tables[used] = np.frombuffer(b"".join(tables), np.int32)
     lengths = [part.stop - part.start for part in step.slices]
     row_seq = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     ends = np.cumsum(lengths)

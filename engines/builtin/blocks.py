@@ -64,10 +64,12 @@ class BlockManager:
     def grow(self, request: str, stop: int) -> bool:
         """Give `request` room for positions up to `stop`."""
         table = self.tables[request]
+        if stop <= len(table) * self.block_size:
+            return True
         missing = self.blocks_for(stop) - len(table)
         if missing > self.free:
             return False
-        for block in list(islice(self._idle, max(missing, 0))):
+        for block in list(islice(self._idle, missing)):
             self._forget(block)
             self._use(block)
             table.append(block)

@@ -12,10 +12,8 @@ import numpy as np
 from detrec.config import EngineConfig
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.errors import ConfigError
+from detrec.kernels.leaves import LEAVES
 from detrec.kernels.rendezvous import MAX_RANKS
-
-LEAVES = 8
-"""Of how many sums K of a row-parallel layer is made where `reduction` is tp_invariant."""
 
 
 def check_cut(engine: EngineConfig, model: ModelConfig) -> None:

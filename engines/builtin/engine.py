@@ -218,29 +218,21 @@ class BuiltinEngine:
         self, state: RequestState, token: int, seed: int, counter: int, logprob: float, margin: float
     ) -> Sample:
         """Append the sampled or the forced token, and see whether the request is done."""
-        taken = token
-        position = len(state.tokens) - 1
-        rest = None if self._forced is None else self._forced[state.request.id][state.generated :]
-        # whoever follows a plan leaves a request its blocks: in a trace that broke off, it may have been
-        # preempted after its last token and have begun anew
-        ends = rest is not None and len(rest) <= 1 and not self._following
-        if rest:
-            taken = rest[0]
-        elif ends:
-            state.finish = "trace_end"
+        taken, position, ends = token, len(state.tokens) - 1, False
+        if self._forced is not None:
+            forced, at = self._forced[state.request.id], state.generated
+            # whoever follows a plan leaves a request its blocks: in a trace that broke off, it may have been
+            # preempted after its last token and have begun anew
+            ends = len(forced) - at <= 1 and not self._following
+            if at < len(forced):
+                taken = forced[at]
+            elif ends:
+                state.finish = "trace_end"
         if not state.finish:
             state.tokens.append(taken)
             state.finish = self._finish(state) or ("trace_end" if ends else "")
         return Sample(
-            request=state.request.id,
-            position=position,
-            token=token,
-            taken=taken,
-            logprob=logprob,
-            margin=margin,
-            seed=seed,
-            counter=counter,
-            finish=state.finish,
+            state.request.id, position, token, taken, logprob, margin, seed, counter, finish=state.finish
         )
 
     def _finish(self, state: RequestState) -> str:

@@ -32,7 +32,7 @@ class FollowingScheduler:
                 state.computed = 0
             elif event.kind == EventKind.HIT:
                 self._hit(state, event.tokens, step)
-        return replace(step, slices=tuple(self._place(part, step) for part in step.slices))
+        return replace(step, slices=tuple([self._place(part, step) for part in step.slices]))
 
     def _state(self, request: str, step: Step) -> RequestState:
         if request not in self._states:
@@ -56,17 +56,23 @@ class FollowingScheduler:
         state.computed = tokens
 
     def _place(self, part: Slice, step: Step) -> Slice:
-        state = self._state(part.request, step)
-        where = f"step {step.index}: request {part.request}: recorded slice [{part.start}, {part.stop})"
+        state, table = self._state(part.request, step), self._blocks.tables.get(part.request)
         if part.start != state.computed:
-            raise ReplayError(f"{where} does not start where this run stands, at {state.computed}")
+            what = f"does not start where this run stands, at {state.computed}"
+            raise _refused(part, step, what)
         if part.stop > len(state.tokens):
-            raise ReplayError(f"{where} runs past the {len(state.tokens)} tokens known here")
-        if part.request not in self._blocks.tables:
+            raise _refused(part, step, f"runs past the {len(state.tokens)} tokens known here")
+        if table is None:
             granted = self._blocks.admit(part.request, state.tokens, 0, part.stop)
         else:
             granted = self._blocks.grow(part.request, part.stop)
         if not granted:
-            raise ReplayError(f"{where} needs more KV blocks than the {self._blocks.free} left here")
+            raise _refused(part, step, f"needs more KV blocks than the {self._blocks.free} left here")
         first_block = self._blocks.tables[part.request][part.start // self._blocks.block_size]
         return state.cut(part.stop - part.start, first_block)
+
+
+def _refused(part: Slice, step: Step, why: str) -> ReplayError:
+    return ReplayError(
+        f"step {step.index}: request {part.request}: recorded slice [{part.start}, {part.stop}) {why}"
+    )

@@ -1,11 +1,12 @@
 """A step's inputs on their way to the GPU: one pinned buffer, one copy, arrays at fixed places.
 
-A captured graph reads the same addresses at every replay, so arrays whose length moves from step to step lie
+A captured graph reads the same addresses at every replay, so lists whose length moves from step to step lie
 last, each in the room that its longest could take, and the copy ends where the last one in use ends.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -40,59 +41,20 @@ class DeviceBatch:
     """(first row, end row) of slices that the plan leaves to the vendor's attention."""
 
 
-def padded_batch(batch: Batch, rows: int, blocks: int) -> Batch:
-    """A step of decodes with `rows` rows, block tables of `blocks` blocks; the rows added touch no state."""
-    spare = rows - len(batch.tokens)
-    tables = np.zeros((rows, blocks), np.int32)
-    tables[: len(batch.block_tables), : batch.block_tables.shape[1]] = batch.block_tables
-    return Batch(
-        tokens=np.pad(batch.tokens, (0, spare)),
-        positions=np.pad(batch.positions, (0, spare)),
-        slots=np.pad(batch.slots, (0, spare), constant_values=PADDING),
-        row_seq=np.pad(batch.row_seq, (0, spare), constant_values=PADDING),
-        block_tables=tables,
-        sample_rows=np.arange(rows, dtype=np.int64),
-    )
-
-
-def padded_sampling(sampling: Sampling, rows: int) -> Sampling:
-    """The same for what is drawn: a row added has no penalties and a negative temperature."""
-    by, draws = sampling.penalties, sampling.draws
-    spare = rows - len(draws.temperature)
-    if not spare:
-        return sampling
-    return Sampling(
-        replace(
-            by,
-            offsets=np.pad(by.offsets, (0, spare), mode="edge"),
-            ban_offsets=np.pad(by.ban_offsets, (0, spare), mode="edge"),
-            repetition=np.pad(by.repetition, (0, spare), constant_values=1),
-            presence=np.pad(by.presence, (0, spare)),
-            frequency=np.pad(by.frequency, (0, spare)),
-        ),
-        Draws(
-            **{
-                field.name: np.pad(
-                    getattr(draws, field.name),
-                    (0, spare),
-                    constant_values=PADDING if field.name == "temperature" else 0,
-                )
-                for field in fields(Draws)
-            }
-        ),
-    )
-
-
-def arrays_of(batch: Batch, plan: AttentionPlan, sampling: Sampling | None) -> dict[str, np.ndarray]:
-    """Everything that a step reads, by name; what varies in length from step to step comes last."""
-    arrays = {field.name: getattr(batch, field.name) for field in fields(Batch)}
-    arrays["table"] = plan.table
+def arrays_of(batch: Batch, sampling: Sampling | None) -> dict[str, np.ndarray]:
+    """What a step reads of `batch` and `sampling`, by name; lists, whose length varies, come last."""
+    arrays = {name: getattr(batch, name) for name in _BATCH}
     if sampling is not None:
-        arrays |= {field.name: getattr(sampling.draws, field.name) for field in fields(Draws)}
-        penalties = {field.name: getattr(sampling.penalties, field.name) for field in fields(Penalties)}
-        lists = {name: penalties.pop(name) for name in ("ban_ids", "ids", "output_counts", "in_prompt")}
-        arrays |= penalties | lists
+        arrays |= {name: getattr(sampling.draws, name) for name in _DRAWS}
+        arrays |= {name: getattr(sampling.penalties, name) for name in _PENALTIES}
     return arrays
+
+
+_LISTS = ("ban_ids", "ids", "output_counts", "in_prompt")
+_BATCH = tuple(field.name for field in fields(Batch))
+_DRAWS = tuple(field.name for field in fields(Draws))
+_PENALTIES = (*(field.name for field in fields(Penalties) if field.name not in _LISTS), *_LISTS)
+_ENDS = ("offsets", "ban_offsets")
 
 
 class Inputs:
@@ -102,44 +64,98 @@ class Inputs:
         self._device = device
         self._pinned = np.empty(0, np.uint8)
 
-    def send(
-        self, arrays: Mapping[str, np.ndarray], room: Mapping[str, int] | None = None
-    ) -> dict[str, DeviceArray]:
+    def send(self, arrays: Mapping[str, np.ndarray]) -> dict[str, DeviceArray]:
         """Queue the copy of `arrays`; gives their twins.
 
-        `room` is how many elements to keep for an array whose length varies; its twin has that length. The
-        copy before must be over: the host has seen a result of the step that it was for.
+        The copy before must be over: the host has seen a result of the step that it was for.
         """
-        places, end = {}, 0
-        for name, array in arrays.items():
-            places[name] = end
-            count = (room or {}).get(name, array.size)
-            if array.size > count:
-                raise ValueError(f"{name}: {array.size} elements do not fit the room of {count}")
-            end += -(-count * array.itemsize // _ALIGNMENT) * _ALIGNMENT
+        places, end = _places({name: array.nbytes for name, array in arrays.items()})
         if end > len(self._pinned):
-            self._grow(end)
-        used = 0
+            self._pinned = cuda.pinned(end)
+            self._memory = self._device.empty((end,), "uint8")
         for name, array in arrays.items():
-            start, stop = places[name], places[name] + array.nbytes
-            self._pinned[start:stop] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            used = stop if array.size else used
-        self._device.stream.copy_to_device(self._memory[:used], self._pinned[:used])
+            _view(self._pinned, places[name], array.shape, array.dtype)[...] = array
+        self._device.stream.copy_to_device(self._memory[:end], self._pinned[:end])
         return {
-            name: DeviceArray(
-                self._memory.address + places[name],
-                array.dtype.name,
-                (room[name],) if room and name in room else array.shape,
-                (),
-                self._memory.owner,
-            )
+            name: _twin(self._memory, places[name], array.shape, array.dtype)
             for name, array in arrays.items()
         }
 
-    def _grow(self, nbytes: int) -> None:
-        # graphs keep addresses and need what was handed out to stay, so they have Inputs of their own
-        self._pinned = cuda.pinned(nbytes)
-        self._memory = self._device.empty((nbytes,), "uint8")
+
+class GraphInputs:
+    """The inputs of a graph of `rows` decodes, at fixed places: `twins` are what its launches read.
+
+    `fixed` are the arrays that no replay changes, `first` those of the step that it is captured for; `blocks`
+    is the width of block tables, `room` how many elements each of the lists may come to have.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        rows: int,
+        blocks: int,
+        fixed: Mapping[str, np.ndarray],
+        first: Mapping[str, np.ndarray],
+        room: Mapping[str, int],
+    ) -> None:
+        arrays = {**fixed, **first}
+        shapes = {name: array.shape for name, array in fixed.items()}
+        shapes |= {name: (room.get(name, rows + (name in _ENDS)),) for name in first}
+        shapes["block_tables"] = (rows, blocks)
+        sizes = {name: math.prod(shape) * arrays[name].itemsize for name, shape in shapes.items()}
+        self._places, end = _places(sizes)
+        self._stream, self._pinned = device.stream, cuda.pinned(end)
+        self._memory = device.empty((end,), "uint8")
+        about = {name: (self._places[name], shape, arrays[name].dtype) for name, shape in shapes.items()}
+        self._views = {name: _view(self._pinned, *place) for name, place in about.items()}
+        self.twins = {name: _twin(self._memory, *place) for name, place in about.items()}
+        for name, view in self._views.items():
+            view[...] = fixed.get(name, 0)
+        # what a row that a step lacks holds in place of 0, so that no kernel does anything for it
+        self._padding = {"slots": PADDING, "row_seq": PADDING, "temperature": PADDING, "repetition": 1}
+
+    def fits(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Whether there is room for the lists among `arrays`."""
+        return all(len(arrays[name]) <= len(self._views[name]) for name in _LISTS)
+
+    def send(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Queue the copy of a step's `arrays`, which fit; what it lacks of rows becomes padding.
+
+        The copy before must be over: the host has seen a result of the step that it was for.
+        """
+        end = 0
+        for name, array in arrays.items():
+            view, count = self._views[name], len(array)
+            if name == "block_tables":
+                view[:count, : array.shape[1]] = array
+            else:
+                view[:count] = array
+            if name in _LISTS:
+                end = self._places[name] + array.nbytes if count else end
+                continue
+            end = self._places[name] + view.nbytes
+            if count < len(view):
+                view[count:] = array[-1] if name in _ENDS else self._padding.get(name, 0)
+        self._stream.copy_to_device(self._memory[:end], self._pinned[:end])
+
+
+def _places(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Where arrays of so many bytes lie one after another, and where the last one ends."""
+    places, end = {}, 0
+    for name, size in sizes.items():
+        places[name] = end
+        # an array without elements is a launch's argument too: its address must be in memory that is there
+        end += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
+    return places, end
+
+
+def _view(memory: np.ndarray, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    stop = start + math.prod(shape) * dtype.itemsize
+    return memory[start:stop].view(dtype).reshape(shape)
+
+
+def _twin(memory: DeviceArray, start: int, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+    return DeviceArray(memory.address + start, dtype.name, shape, (), memory.owner)
 
 
 def device_batch(
@@ -148,12 +164,12 @@ def device_batch(
     scratch: DeviceArray,
     whole: tuple[tuple[int, int], ...] = (),
 ) -> DeviceBatch:
-    """The arrays of a `Batch` out of all that was sent."""
-    names = {field.name for field in fields(Batch)} | {"table"}
+    """The arrays of a `Batch`, and the plan's table, out of all that was sent."""
+    names = (*_BATCH, "table")
     return DeviceBatch(**{name: twins[name] for name in names}, plan=plan, scratch=scratch, whole=whole)
 
 
 def device_sampling(twins: Mapping[str, DeviceArray]) -> tuple[Any, Any]:
     """Penalties and Draws whose arrays are on the device."""
-    penalties = Penalties(**{field.name: twins[field.name] for field in fields(Penalties)})  # type: ignore[arg-type]
-    return penalties, Draws(**{field.name: twins[field.name] for field in fields(Draws)})  # type: ignore[arg-type]
+    penalties = Penalties(**{name: twins[name] for name in _PENALTIES})  # type: ignore[arg-type]
+    return penalties, Draws(**{name: twins[name] for name in _DRAWS})  # type: ignore[arg-type]

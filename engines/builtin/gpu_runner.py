@@ -4,7 +4,7 @@ A step costs one copy to the device, one copy back, and one wait for the latter;
 what the watcher has to write it writes before that wait.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,11 @@ from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.gpu_inputs import (
     DeviceBatch,
+    GraphInputs,
     Inputs,
     arrays_of,
     device_batch,
     device_sampling,
-    padded_batch,
-    padded_sampling,
 )
 from detrec.engines.builtin.gpu_ops import gpu_ops
 from detrec.engines.builtin.gpu_parallel import gpu_parallel_ops
@@ -57,8 +56,7 @@ class _Captured:
     """A graph of steps of decodes, where its inputs are put and where its samples come out."""
 
     graph: cuda.Graph
-    inputs: Inputs
-    room: dict[str, int]
+    inputs: GraphInputs
     samples: DeviceArray
     # what the graph's launches point into
     scratch: DeviceArray
@@ -157,7 +155,7 @@ class GpuRunner:
         needed = self._scratch_bytes(plan)
         if needed > len(self._scratch):
             self._scratch = self.device.empty((needed,), "uint8")
-        twins = self._inputs.send(arrays_of(batch, plan, sampling))
+        twins = self._inputs.send({"table": plan.table} | arrays_of(batch, sampling))
         return self._forward(twins, device_batch(twins, plan, self._scratch, whole), sampling is not None)
 
     def _run_decodes(self, batch: Batch, sampling: Sampling) -> DeviceArray | None:
@@ -174,34 +172,39 @@ class GpuRunner:
         return self._run_graph(min(fitting, default=own), batch, sampling)
 
     def _run_graph(self, rows: int, batch: Batch, sampling: Sampling) -> DeviceArray:
-        blocks = -(-self._engine.max_model_len // self._engine.block_size)
-        batch, sampling = padded_batch(batch, rows, blocks), padded_sampling(sampling, rows)
-        captured = self._graphs.get(rows)
-        if captured is None or len(sampling.penalties.ban_ids) > captured.room["ban_ids"]:
-            captured = self._graphs[rows] = self._capture(rows, batch, sampling)
+        captured, arrays = self._graphs.get(rows), arrays_of(batch, sampling)
+        # every row samples, here and in the graph
+        del arrays["sample_rows"]
+        if captured is None or not captured.inputs.fits(arrays):
+            captured = self._graphs[rows] = self._capture(rows, arrays)
         else:
-            plan = plan_decode(rows, self._engine.max_model_len)
-            captured.inputs.send(arrays_of(batch, plan, sampling), captured.room)
+            captured.inputs.send(arrays)
         if self._probe is not None:
             self._probe.replaying(rows)
         self.device.stream.run(captured.graph)
         return captured.samples
 
-    def _capture(self, rows: int, batch: Batch, sampling: Sampling) -> _Captured:
-        stream = self.device.stream
-        plan = plan_decode(rows, self._engine.max_model_len)
+    def _capture(self, rows: int, arrays: Mapping[str, np.ndarray]) -> _Captured:
+        stream, engine = self.device.stream, self._engine
+        plan = plan_decode(rows, engine.max_model_len)
         # a penalised row lists every token it has seen, a ban those that would end it
-        room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * self._engine.max_model_len)
+        room = dict.fromkeys(("ids", "output_counts", "in_prompt"), rows * engine.max_model_len)
         # more bans than this are rare enough for another capture
-        room["ban_ids"] = max(8 * rows, 2 * len(sampling.penalties.ban_ids))
-        inputs = Inputs(self.device)
+        room["ban_ids"] = max(8 * rows, 2 * len(arrays["ban_ids"]))
+        fixed = {"table": plan.table, "sample_rows": np.arange(rows)}
+        blocks = -(-engine.max_model_len // engine.block_size)
+        inputs = GraphInputs(self.device, rows, blocks, fixed, arrays, room)
+        inputs.send(arrays)
         scratch = self.device.empty((max(self._scratch_bytes(plan), 1),), "uint8")
-        twins = inputs.send(arrays_of(batch, plan, sampling), room)
+
+        # where there is memory for it, nothing is overwritten within a step
+        whole = self._step_bytes(rows, rows, layers=self.decoder.config.num_layers)
+        lasting = self._group is None and self._workspace.holds(whole)
 
         def forward() -> DeviceArray:
-            self._workspace.begin(self._step_bytes(rows, rows))
-            with self._probe.capturing(rows) if self._probe else nullcontext():
-                drawn = self._forward(twins, device_batch(twins, plan, scratch), True)
+            self._workspace.begin(whole if lasting else self._step_bytes(rows, rows))
+            with self._probe.capturing(rows, lasting=lasting) if self._probe else nullcontext():
+                drawn = self._forward(inputs.twins, device_batch(inputs.twins, plan, scratch), True)
             assert drawn is not None
             return drawn
 
@@ -218,7 +221,7 @@ class GpuRunner:
             with suppress(EngineError):
                 stream.end_capture()
             raise
-        return _Captured(stream.end_capture(), inputs, room, samples, scratch)
+        return _Captured(stream.end_capture(), inputs, samples, scratch)
 
     def _forward(self, twins: dict[str, DeviceArray], batch: DeviceBatch, draws: bool) -> DeviceArray | None:
         ops = self._watched
@@ -230,9 +233,13 @@ class GpuRunner:
         drawn: Any = self.decoder.sample(ops, chosen, *device_sampling(twins))
         return drawn
 
-    def _step_bytes(self, rows: int, samples: int) -> int:
+    def _step_bytes(self, rows: int, samples: int, layers: int = 0) -> int:
+        """What a layer or the drawing of tokens takes; with `layers`, what all of them take together."""
         config = self.decoder.config
-        needed = step_bytes(config, ITEMSIZE[self._engine.dtype], rows, samples, reduced=self._reduced)
+        size = ITEMSIZE[self._engine.dtype]
+        needed = step_bytes(config, size, rows, samples, reduced=self._reduced)
+        if layers:
+            needed += (layers + 1) * step_bytes(config, size, rows, 0, reduced=self._reduced)
         return needed + (sampling_bytes(samples, config.vocab_size) if samples else 0)
 
     def _message_bytes(self, rows: int, samples: int) -> int:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from detrec.engines.builtin.cut import LEAVES
 from detrec.kernels.group import Group
+from detrec.kernels.leaves import LEAVES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ always run, because whoever came later gives up its blocks; so nothing starves.
 from collections.abc import Mapping
 
 from detrec.config import EngineConfig
-from detrec.engines.base import Event, EventKind, Slice, Step
+from detrec.engines.base import Event, EventKind, Kind, Slice, Step
 from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.chunking import ChunkRule, aligned, greedy, whole
 from detrec.engines.builtin.state import RequestState
@@ -39,8 +39,10 @@ class FcfsScheduler:
         if not self._running and not self._waiting:
             return None
         plan = _Plan(self._config.max_num_batched_tokens)
-        decodes = [state for state in self._running if state.decoding]
-        prefills = [state for state in self._running if not state.decoding]
+        decodes: list[RequestState] = []
+        prefills: list[RequestState] = []
+        for state in self._running:
+            (decodes if state.decoding else prefills).append(state)
         for state in decodes:
             # whoever was preempted for an earlier one runs no more
             preempted = plan.preempted and state not in self._running
@@ -116,11 +118,12 @@ class _Plan:
         self.first_prefill = True
 
     def add(self, state: RequestState, count: int, blocks: BlockManager) -> None:
-        first_block = blocks.tables[state.request.id][state.computed // blocks.block_size]
-        self.slices[state.request.id] = state.cut(count, first_block)
+        name = state.request.id
+        part = state.cut(count, blocks.tables[name][state.computed // blocks.block_size])
+        self.slices[name] = part
         # a whole prompt may exceed the budget when it runs alone
         self.budget = max(self.budget - count, 0)
-        self.first_prefill = self.first_prefill and state.decoding
+        self.first_prefill = self.first_prefill and part.kind is Kind.DECODE
 
     def drop(self, state: RequestState) -> None:
         part = self.slices.pop(state.request.id, None)

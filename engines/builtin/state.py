@@ -46,8 +46,12 @@ class RequestState:
     draw: tuple[float, ...] = field(init=False)
     """What its tokens are drawn with, a record of DRAW_DTYPE."""
 
+    _prompt: int = field(init=False)
+    """How many tokens the prompt has; asked several times a step."""
+
     def __post_init__(self) -> None:
         params = self.request.sampling
+        self._prompt = len(self.request.prompt)
         self.tokens = self.tokens or list(self.request.prompt)
         self.plain = neutral(params) and not params.min_tokens
         # no vocabulary is larger than an int32: past it, every k keeps all
@@ -57,12 +61,12 @@ class RequestState:
     @property
     def output(self) -> list[int]:
         """The tokens generated so far."""
-        return self.tokens[len(self.request.prompt) :]
+        return self.tokens[self._prompt :]
 
     @property
     def generated(self) -> int:
         """How many tokens were generated so far."""
-        return len(self.tokens) - len(self.request.prompt)
+        return len(self.tokens) - self._prompt
 
     @property
     def remaining(self) -> int:
@@ -73,7 +77,7 @@ class RequestState:
     def decoding(self) -> bool:
         """Only the newest generated token is to be run."""
         known = len(self.tokens)
-        return known - self.computed == 1 and known > len(self.request.prompt)
+        return known - self.computed == 1 and known > self._prompt
 
     @property
     def priority(self) -> tuple[int, str]:
@@ -82,12 +86,6 @@ class RequestState:
 
     def cut(self, count: int, first_block: int) -> Slice:
         """The next `count` tokens as a slice."""
-        stop = self.computed + count
-        return Slice(
-            request=self.request.id,
-            start=self.computed,
-            stop=stop,
-            kind=Kind.DECODE if self.decoding else Kind.PREFILL,
-            samples=stop == len(self.tokens),
-            first_block=first_block,
-        )
+        start, stop = self.computed, self.computed + count
+        kind = Kind.DECODE if self.decoding else Kind.PREFILL
+        return Slice(self.request.id, start, stop, kind, stop == len(self.tokens), first_block)

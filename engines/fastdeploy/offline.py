@@ -62,14 +62,23 @@ def arguments_of(config: ServeConfig, known: Sequence[str]) -> dict[str, Any]:
 
 
 def foreseen_holes(config: ServeConfig, environ: Mapping[str, str]) -> list[str]:
-    """Where a run of `config` will not be deterministic, as far as can be told before it is started."""
+    """Where a run of `config` will not be deterministic, as far as can be told before it is started.
+
+    ConfigError for arguments and variables that are not what FastDeploy takes.
+    """
     path = Path(config.model) / "config.json"
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         model = {}
     variables = {**environ, **environment(config, environ)}
-    setup = setup_of_section({**_DEFAULTS, **config.engine.arguments}, model, variables)
+    try:
+        setup = setup_of_section({**_DEFAULTS, **config.engine.arguments}, model, variables)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"engine: FastDeploy's arguments, the FD_ variables or {path} hold what cannot be: {error}",
+            hint="numbers are whole numbers, graph_optimization_config and quantization are mappings",
+        ) from error
     return [str(hole) for hole in holes(setup)]
 
 

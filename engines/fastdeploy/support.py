@@ -67,7 +67,7 @@ def refusals(config: Any) -> list[str]:
 def setup_of(config: Any, environ: Mapping[str, str]) -> Setup:
     """What of an FDConfig and the worker's environment the holes depend on."""
     model = read(config, "model_config")
-    itemsize = _ITEMSIZE.get(str(read(model, "dtype", "bfloat16")).rpartition(".")[2], 2)
+    itemsize = _ITEMSIZE.get(_dtype(read(model, "dtype", "bfloat16")), 2)
     quantised = read(config, "quant_config.kv_cache_quant_type", "")
     return Setup(
         tensor_parallel_size=int(read(config, "parallel_config.tensor_parallel_size", 1)),
@@ -79,6 +79,11 @@ def setup_of(config: Any, environ: Mapping[str, str]) -> Setup:
         activation_bytes=int(read(model, "hidden_size", 0)) * itemsize,
         **from_environment(environ),
     )
+
+
+def _dtype(name: Any) -> str:
+    """ "bfloat16" also of "paddle.bfloat16"."""
+    return str(name).rpartition(".")[2]
 
 
 def setup_of_section(
@@ -127,6 +132,7 @@ def manifest_of(config: Any, environ: Mapping[str, str]) -> dict[str, Any]:
         "architectures": list(read(config, "model_config.architectures", ())),
         "num_blocks": int(read(config, "cache_config.total_block_num", 0)),
         "block_size": int(read(config, "cache_config.block_size", 0)),
+        "dtype": _dtype(read(config, "model_config.dtype", "bfloat16")),
         "layers": "hidden" if hides_layers(config) else "seen",
         "setup": asdict(setup),
         "holes": [str(hole) for hole in holes(setup)],

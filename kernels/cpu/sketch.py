@@ -15,13 +15,10 @@ from detrec.kernels.cpu.compiling import SHARE, compiled, shared
 from detrec.kernels.cpu.fingerprint import mixed
 from detrec.kernels.cpu.portable import widen
 from detrec.kernels.cpu.rows import expect_rows, row_of
+from detrec.kernels.projections import PARTS, PROJECTIONS
 
 KERNEL = "cpu.sketch norm signs=3"
 """Names the kernel and all of its configuration that could change what a sketch means."""
-
-PROJECTIONS = 3
-PARTS = 1 + PROJECTIONS
-"""Numbers of a sketch: the norm, then the projections."""
 
 LANES = 16
 

@@ -85,7 +85,7 @@ def scratch_bytes(plan: AttentionPlan, heads: int, kv_heads: int, head_dim: int)
     """Bytes of scratch that `attention` needs; single rows are done before the others begin."""
     return max(
         decode_bytes(plan.singles, plan.max_len, heads, head_dim),
-        prefill_bytes(plan.copies, kv_heads, head_dim),
+        prefill_bytes(plan.tiles, plan.copies, kv_heads, head_dim),
     )
 
 

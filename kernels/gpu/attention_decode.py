@@ -16,6 +16,37 @@ MERGE_WARPS = 1
 AHEAD = 8
 
 
+@triton.jit
+def attend_partition(
+    q, cache_ptr, table, kv_head, kv_heads, begin, position, scale,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr, LINES: tl.constexpr, KV_BLOCK: tl.constexpr,
+    PARTITION: tl.constexpr,
+):  # fmt: skip
+    """Lines q [LINES, BLOCK_D] of one row over the partition that begins at `begin`: m, total and acc."""
+    d = tl.arange(0, BLOCK_D)
+    inside = d < D
+    width = kv_heads * D
+    m = tl.full([LINES], float("-inf"), tl.float32)
+    total = tl.zeros([LINES], tl.float32)
+    acc = tl.zeros([LINES, BLOCK_D], tl.float32)
+    keys = cache_ptr + kv_head * D
+    at = begin + tl.arange(0, KV_BLOCK)
+    page = tl.load(table + at // PAGE, mask=at <= position, other=0)
+    for _ in range(begin, min(begin + PARTITION, position + 1), KV_BLOCK):
+        seen = at <= position
+        place = (page.to(tl.int64) * PAGE + at % PAGE) * (2 * width)
+        mask = seen[:, None] & inside[None, :]
+        k = tl.load(keys + place[:, None] + d, mask=mask, other=0.0)
+        v = tl.load(keys + width + place[:, None] + d, mask=mask, other=0.0)
+        # a block ahead, so that no load waits for another
+        at += KV_BLOCK
+        page = tl.load(table + at // PAGE, mask=at <= position, other=0)
+        s = dot(q, tl.trans(k), tl.zeros([LINES, KV_BLOCK], tl.float32))
+        s = tl.where(seen[None, :], s, float("-inf"))
+        m, total, acc = visit(s, v, m, total, acc, scale)
+    return m, total, acc
+
+
 @triton.jit(do_not_specialize=["tables_stride", "parts"])
 def _partition_kernel(
     q_ptr, cache_ptr, tables_ptr, seq_ptr, positions_ptr, singles_ptr, acc_ptr, state_ptr, scale, q_stride,
@@ -35,28 +66,10 @@ def _partition_kernel(
     d = tl.arange(0, BLOCK_D)
     inside = d < D
     q = tl.load(q_ptr + row * q_stride + head[:, None] * D + d, mask=inside[None, :], other=0.0)
-    width = kv_heads * D
-    lane = tl.arange(0, KV_BLOCK)
-    m = tl.full([LINES], float("-inf"), tl.float32)
-    total = tl.zeros([LINES], tl.float32)
-    acc = tl.zeros([LINES, BLOCK_D], tl.float32)
-    table = tables_ptr + seq * tables_stride
-    keys = cache_ptr + kv_head * D
-    at = begin + lane
-    page = tl.load(table + at // PAGE, mask=at <= position, other=0)
-    for _ in range(begin, min(begin + PARTITION, position + 1), KV_BLOCK):
-        seen = at <= position
-        place = (page.to(tl.int64) * PAGE + at % PAGE) * (2 * width)
-        mask = seen[:, None] & inside[None, :]
-        k = tl.load(keys + place[:, None] + d, mask=mask, other=0.0)
-        v = tl.load(keys + width + place[:, None] + d, mask=mask, other=0.0)
-        # a block ahead, so that no load waits for another
-        at += KV_BLOCK
-        page = tl.load(table + at // PAGE, mask=at <= position, other=0)
-        s = dot(q, tl.trans(k), tl.zeros([LINES, KV_BLOCK], tl.float32))
-        s = tl.where(seen[None, :], s, float("-inf"))
-        m, total, acc = visit(s, v, m, total, acc, scale)
-
+    m, total, acc = attend_partition(
+        q, cache_ptr, tables_ptr + seq * tables_stride, kv_head, kv_heads, begin, position, scale,
+        D, BLOCK_D, PAGE, LINES, KV_BLOCK, PARTITION,
+    )  # fmt: skip
     kept = tl.arange(0, LINES) < GROUP
     place = (single * parts + part) * (kv_heads * GROUP) + head
     tl.store(state_ptr + place * 2, m, mask=kept)

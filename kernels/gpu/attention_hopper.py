@@ -84,8 +84,8 @@ def _softmax(s, m, total, scale):
 
 @gluon.jit
 def _attend(
-    q_ptr, out_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length, kv_head, scale, q_stride,
-    out_stride, half: gl.constexpr, GROUP: gl.constexpr, D: gl.constexpr, BLOCK_D: gl.constexpr,
+    q_ptr, out_ptr, flag_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length, kv_head, scale,
+    q_stride, out_stride, half: gl.constexpr, GROUP: gl.constexpr, D: gl.constexpr, BLOCK_D: gl.constexpr,
     KV_BLOCK: gl.constexpr, PARTITION: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """One half of the tile."""
@@ -144,7 +144,10 @@ def _attend(
     m, total, acc = _merge(m, total, acc, part_m, part_total, part_acc)
 
     # through the memory of the queries, so that whole rows are written
-    queries.store(gl.div_rn(acc + 0.0, _column(total, OUT) + gl.zeros_like(acc)).to(dtype))
+    result = gl.div_rn(acc + 0.0, _column(total, OUT) + gl.zeros_like(acc))
+    bad = gl.where(gl.abs(result) < -NOTHING, 0, 1)
+    gl.store(flag_ptr + half, gl.max(gl.max(bad, axis=1), axis=0))
+    queries.store(result.to(dtype))
     result = queries.load(MEMORY)
     line = begin + gl.arange(0, HALF, gl.SliceLayout(1, MEMORY))
     at = (top + line // GROUP).to(gl.int64) * out_stride + (kv_head * GROUP + line % GROUP) * D
@@ -155,12 +158,13 @@ def _attend(
 
 @gluon.jit
 def _tile_kernel(
-    q_ptr, positions_ptr, tiles_ptr, keys, values, out_ptr, scale, q_stride, out_stride, capacity,
+    q_ptr, positions_ptr, tiles_ptr, keys, values, out_ptr, flags_ptr, scale, q_stride, out_stride, capacity,
     GROUP: gl.constexpr, D: gl.constexpr, BLOCK_D: gl.constexpr, KV_BLOCK: gl.constexpr,
     PARTITION: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     kv_head = gl.program_id(0)
     tile = gl.program_id(1)
+    flag_ptr = flags_ptr + (tile * gl.num_programs(0) + kv_head) * 2
     top = gl.load(tiles_ptr + tile * 4)
     lines = gl.load(tiles_ptr + tile * 4 + 1) * GROUP
     base = kv_head * capacity + gl.load(tiles_ptr + tile * 4 + 2)
@@ -184,15 +188,15 @@ def _tile_kernel(
             (
                 _attend,
                 (
-                    q_ptr, out_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length, kv_head,
-                    scale, q_stride, out_stride, 0, GROUP, D, BLOCK_D, KV_BLOCK, PARTITION, STAGES,
+                    q_ptr, out_ptr, flag_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length,
+                    kv_head, scale, q_stride, out_stride, 0, GROUP, D, BLOCK_D, KV_BLOCK, PARTITION, STAGES,
                 ),
             ),
             (
                 _attend,
                 (
-                    q_ptr, out_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length, kv_head,
-                    scale, q_stride, out_stride, 1, GROUP, D, BLOCK_D, KV_BLOCK, PARTITION, STAGES,
+                    q_ptr, out_ptr, flag_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length,
+                    kv_head, scale, q_stride, out_stride, 1, GROUP, D, BLOCK_D, KV_BLOCK, PARTITION, STAGES,
                 ),
             ),
             (_fetch, (keys, values, ks, vs, full, empty, base, length, KV_BLOCK, STAGES)),
@@ -204,8 +208,8 @@ def _tile_kernel(
 
 
 def hopper_tiles(
-    q: DeviceArray, positions: DeviceArray, tiles: DeviceArray, gathered: DeviceArray, scale: float,
-    out: DeviceArray, head_dim: int,
+    q: DeviceArray, positions: DeviceArray, tiles: DeviceArray, gathered: DeviceArray, flags: DeviceArray,
+    scale: float, out: DeviceArray, head_dim: int,
 ) -> None:  # fmt: skip
     """The lines of `tiles` as `attend_tiles` does them, over gathered KV [2, kv_heads, positions, D]."""
     _, kv_heads, capacity, _ = gathered.shape
@@ -216,7 +220,8 @@ def hopper_tiles(
         for half in (gathered[0], gathered[1])
     )
     launch(
-        _tile_kernel, (kv_heads, len(tiles)), q, positions, tiles, keys, values, out, scale * LOG2E,
-        q.strides[0], out.strides[0], capacity, GROUP=q.shape[1] // (kv_heads * head_dim), D=head_dim,
-        BLOCK_D=block_d, KV_BLOCK=KV_BLOCK, PARTITION=PARTITION, STAGES=STAGES, num_warps=NUM_WARPS,
+        _tile_kernel, (kv_heads, len(tiles)), q, positions, tiles, keys, values, out, flags,
+        scale * LOG2E, q.strides[0], out.strides[0], capacity, GROUP=q.shape[1] // (kv_heads * head_dim),
+        D=head_dim, BLOCK_D=block_d, KV_BLOCK=KV_BLOCK, PARTITION=PARTITION, STAGES=STAGES,
+        num_warps=NUM_WARPS,
     )  # fmt: skip

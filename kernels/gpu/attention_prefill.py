@@ -1,8 +1,9 @@
 """Attention of tiles of consecutive rows in low precision, over KV that was gathered from its pages first.
 
 Invariant: a line, which is a pair of a row and a head, goes through the blocks and partitions of
-`attention_softmax.py` in rising order. A tile only decides what is computed side by side; positions that a
-line does not see add zeros.
+`attention_softmax.py` in rising order. A tile only decides what is computed side by side: positions that a
+line does not see add zeros, and where that was not so, because they hold an infinity or NaN, the line is done
+again without them (`attention_again.py`).
 """
 
 import functools
@@ -11,6 +12,7 @@ from typing import Any
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.attention_again import attend_again
 from detrec.kernels.gpu.attention_softmax import KV_BLOCK, LOG2E, PARTITION, dot, merge, visit
 from detrec.kernels.gpu.portable import narrow
 from detrec.kernels.launch import INTERPRETED, cdiv, launch, tl, triton
@@ -52,18 +54,20 @@ def _gather_kernel(
 
 @triton.jit
 def _tile_kernel(
-    q_ptr, positions_ptr, tiles_ptr, keys, values, out_ptr, scale, q_stride, out_stride, capacity,
+    q_ptr, positions_ptr, tiles_ptr, keys, values, out_ptr, flags_ptr, scale, q_stride, out_stride, capacity,
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, LINES: tl.constexpr,
-    KV_BLOCK: tl.constexpr, PARTITION: tl.constexpr,
+    KV_BLOCK: tl.constexpr, PARTITION: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     kv_head = tl.program_id(0)
     tile = tl.program_id(1).to(tl.int64)
+    flag = flags_ptr + (tile * tl.num_programs(0) + kv_head) * 2 + tl.program_id(2)
     top = tl.load(tiles_ptr + tile * 4).to(tl.int64)
     lines = tl.load(tiles_ptr + tile * 4 + 1) * GROUP
     base = kv_head * capacity + tl.load(tiles_ptr + tile * 4 + 2)
     start = tl.load(positions_ptr + top).to(tl.int32)
     first_line = tl.load(tiles_ptr + tile * 4 + 3) + tl.program_id(2) * LINES
     if first_line >= lines:
+        tl.store(flag, 0)
         return
 
     # lines past the slice's last repeat it and are not stored
@@ -109,6 +113,10 @@ def _tile_kernel(
     result = tl.div_rn(acc + 0.0, total[:, None] + tl.zeros([LINES, BLOCK_D], tl.float32))
     place = row[:, None] * out_stride + column[:, None] + d
     tl.store(out_ptr + place, narrow(result, out_ptr.dtype.element_ty), mask=valid[:, None] & inside)
+    bad = tl.where(tl.abs(result) < float("inf"), 0, 1)
+    tl.store(flag, tl.max(tl.max(bad, axis=1), axis=0))
+    if WHOLE:
+        tl.store(flag + 1, 0)
 
 
 @functools.cache
@@ -143,9 +151,9 @@ def _hopper_tiles() -> Any:
     return hopper_tiles
 
 
-def prefill_bytes(copies: int, kv_heads: int, head_dim: int) -> int:
+def prefill_bytes(tiles: int, copies: int, kv_heads: int, head_dim: int) -> int:
     """Bytes of scratch that `attend_tiles` needs."""
-    return copies * KV_BLOCK * 2 * kv_heads * head_dim * 2
+    return copies * KV_BLOCK * 2 * kv_heads * head_dim * 2 + tiles * kv_heads * 2 * 4
 
 
 def attend_tiles(
@@ -154,18 +162,31 @@ def attend_tiles(
     scratch: DeviceArray, head_dim: int,
 ) -> None:  # fmt: skip
     """The lines of `tiles`, int32 [T, 4], after the blocks of KV in `copies`, int32 [C, 4], are gathered."""
-    kv_heads, group = cache.shape[3] // head_dim, q.shape[1] // cache.shape[3]
-    capacity, block_d = len(copies) * KV_BLOCK, triton.next_power_of_2(head_dim)
+    kv_heads, capacity = cache.shape[3] // head_dim, len(copies) * KV_BLOCK
     gathered = DeviceArray(scratch.address, cache.dtype, (2, kv_heads, capacity, head_dim))
+    # whether a half of a tile has a result that is not finite
+    flags = DeviceArray(scratch.address + gathered.nbytes, "int32", (len(tiles), kv_heads, 2))
     launch(
         _gather_kernel, (2 * kv_heads, len(copies)), cache, block_tables, row_seq, copies, gathered,
-        block_tables.strides[0], kv_heads, capacity, D=head_dim, BLOCK_D=block_d, PAGE=cache.shape[1],
-        KV_BLOCK=KV_BLOCK, num_warps=GATHER_WARPS,
+        block_tables.strides[0], kv_heads, capacity, D=head_dim, BLOCK_D=triton.next_power_of_2(head_dim),
+        PAGE=cache.shape[1], KV_BLOCK=KV_BLOCK, num_warps=GATHER_WARPS,
     )  # fmt: skip
     hopper_tiles = _hopper_tiles() if 64 <= head_dim <= 128 else None
     if hopper_tiles:
-        hopper_tiles(q, positions, tiles, gathered, scale, out, head_dim)
-        return
+        hopper_tiles(q, positions, tiles, gathered, flags, scale, out, head_dim)
+    else:
+        _attend_tiles(q, positions, tiles, gathered, flags, scale, out, head_dim)
+    attend_again(
+        *(q, cache, block_tables, row_seq, positions, tiles, TILE_LINES, flags, scale, out, head_dim)
+    )
+
+
+def _attend_tiles(
+    q: DeviceArray, positions: DeviceArray, tiles: DeviceArray, gathered: DeviceArray, flags: DeviceArray,
+    scale: float, out: DeviceArray, head_dim: int,
+) -> None:  # fmt: skip
+    _, kv_heads, capacity, _ = gathered.shape
+    block_d = triton.next_power_of_2(head_dim)
     keys, values = (
         TensorDescriptor(half, [kv_heads * capacity, head_dim], [head_dim, 1], [KV_BLOCK, block_d])
         for half in (gathered[0], gathered[1])
@@ -173,6 +194,8 @@ def attend_tiles(
     lines, stages = _shape(head_dim)
     launch(
         _tile_kernel, (kv_heads, len(tiles), cdiv(TILE_LINES, lines)), q, positions, tiles, keys, values,
-        out, scale * LOG2E, q.strides[0], out.strides[0], capacity, GROUP=group, D=head_dim, BLOCK_D=block_d,
-        LINES=lines, KV_BLOCK=KV_BLOCK, PARTITION=PARTITION, num_warps=NUM_WARPS, num_stages=stages,
+        out, flags, scale * LOG2E, q.strides[0], out.strides[0], capacity,
+        GROUP=q.shape[1] // (kv_heads * head_dim), D=head_dim, BLOCK_D=block_d, LINES=lines,
+        KV_BLOCK=KV_BLOCK, PARTITION=PARTITION, WHOLE=lines == TILE_LINES, num_warps=NUM_WARPS,
+        num_stages=stages,
     )  # fmt: skip

@@ -4,7 +4,6 @@ h(row) = sum over i of mix64((word[i] ^ salt) + (i + 1) * GOLDEN) mod 2^64, over
 64-bit words. Integer sums are exact in any order, so no constant of this file can move a bit.
 """
 
-from collections.abc import Sequence
 from math import gcd
 
 from detrec.kernels.device_array import DeviceArray
@@ -17,45 +16,60 @@ KERNEL = "gpu.fingerprint splitmix64 sum"
 DTYPE_CODES = {"float32": 1, "bfloat16": 2, "float16": 3, "int64": 4}
 """What goes into the salt for each dtype: part of every trace."""
 
-SLOTS = 20
-"""Arrays that one launch of `fingerprints` reads."""
 WARP_WORDS = 256
 """Words a warp reads at once."""
 WARPS = 8192
 """Warps that keep the memory busy: what rows there are share them."""
 MOST_WARPS = 32
-MANY_WARP_WORDS = 128
-"""WARP_WORDS of `fingerprints`."""
-FEW_ROWS = 16
-"""Up to so many rows, 16 warps share one in `fingerprints`, then 8."""
 
 ALL = tl.constexpr(0xFFFFFFFFFFFFFFFF)
 
 
 @triton.jit
+def _load(ptrs, there, unit, n_units, PARTS: tl.constexpr):
+    """The words whose first units are `unit`, of PARTS units each; 0 where there is none."""
+    bits = tl.load(ptrs + unit, mask=there & (unit < n_units), other=0).to(tl.uint64)
+    for part in tl.static_range(1, PARTS):
+        more = tl.load(ptrs + unit + part, mask=there & (unit + part < n_units), other=0)
+        bits |= more.to(tl.uint64) << (part * (64 // PARTS))
+    return bits
+
+
+@triton.jit
 def add_words(
-    ptrs, there, n_units, salt, first, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr
-):
-    """What `n_units` at `ptrs` [ROWS, 1], PARTS units a word, add to fingerprints; `first` words precede."""
+    ptrs, there, n_units, salt, first,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """What `n_units` at `ptrs` [ROWS, 1] add to fingerprints, PARTS units a word; `first` words precede.
+
+    AHEAD blocks of WORDS are loaded at once.
+    """
     word = tl.arange(0, WORDS)[None, :]
     step = (word + (first + 1)).to(tl.uint64) * GOLDEN
     total = tl.zeros((ROWS, WORDS), tl.uint64)
-    for start in range(0, n_units, WORDS * PARTS):
+    UNITS: tl.constexpr = WORDS * PARTS
+    for start in range(0, n_units, AHEAD * UNITS):
         unit = start + word * PARTS
-        mask = there & (unit < n_units)
-        bits = tl.load(ptrs + unit, mask=mask, other=0).to(tl.uint64)
-        for part in tl.static_range(1, PARTS):
-            more = tl.load(ptrs + unit + part, mask=there & (unit + part < n_units), other=0)
-            bits |= more.to(tl.uint64) << (part * (64 // PARTS))
-        total += tl.where(mask, mix64((bits ^ salt) + step), 0)
-        step += (WORDS * GOLDEN) & ALL
+        # all of them are under way before the first is waited for
+        loaded = ()
+        for i in tl.static_range(AHEAD):
+            loaded = loaded + (_load(ptrs, there, unit + i * UNITS, n_units, PARTS),)  # type: ignore[assignment]  # noqa: RUF005
+        for i in tl.static_range(AHEAD):
+            if start + i * UNITS < n_units:
+                mask = there & (unit + i * UNITS < n_units)
+                total += tl.where(mask, mix64((loaded[i] ^ salt) + step), 0)
+            step += (WORDS * GOLDEN) & ALL
     return tl.sum(total, axis=1)
 
 
 @triton.jit
-def _hash(ptrs, there, n_units, code_and_width, PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
-    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word."""
-    hashed = add_words(ptrs, there, n_units, mix64(code_and_width.to(tl.uint64)), 0, PARTS, ROWS, WORDS)
+def hash_rows(
+    ptrs, there, n_units, code_and_width,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """Fingerprints of ROWS rows of `n_units` at `ptrs` [ROWS, 1], PARTS units a word, AHEAD loads at once."""
+    salt = mix64(code_and_width.to(tl.uint64))
+    hashed = add_words(ptrs, there, n_units, salt, 0, PARTS, ROWS, WORDS, AHEAD)
     # 0 is no row's
     return tl.where(hashed == 0, 1, hashed)
 
@@ -68,65 +82,8 @@ def _fingerprint_kernel(
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     there = rows < n_rows
     ptrs = x_ptr + (rows * x_stride)[:, None]
-    hashed = _hash(ptrs, there[:, None], n_units, code_and_width, PARTS, ROWS, WORDS)
+    hashed = hash_rows(ptrs, there[:, None], n_units, code_and_width, PARTS, ROWS, WORDS, 1)
     tl.store(out_ptr + rows, hashed, mask=there)
-
-
-@triton.jit
-def pick(
-    slot, v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19,
-):  # fmt: skip
-    values = (v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19)
-    picked = v0.to(tl.int64)
-    for i in tl.static_range(1, 20):
-        picked = tl.where(slot == i, values[i].to(tl.int64), picked)
-    return picked
-
-
-MANY = [f"{kind}{slot}" for kind in "asw" for slot in range(SLOTS)]
-"""Names of the addresses, strides and widths of a kernel that reads SLOTS arrays."""
-
-
-@triton.jit(do_not_specialize=MANY)
-def _fingerprints_kernel(
-    out_ptr, out_stride,
-    a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19,
-    s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19,
-    w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19,
-    UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr,
-):  # fmt: skip
-    row, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    address = pick(
-        slot, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19
-    )
-    stride = pick(
-        slot, s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19
-    )
-    code_and_width = pick(
-        slot, w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19
-    )
-    # above both, because rows are launched from the widest down: where the array stands in `arrays`
-    place = code_and_width >> 40
-    code_and_width &= 0xFFFFFFFFFF
-    code, width = code_and_width >> 32, (code_and_width & 0xFFFFFFFF).to(tl.int32)
-    # DTYPE_CODES: float32 is 1, int64 is 4, the others have two bytes
-    n_bytes = width * tl.where(code == 1, 4, tl.where(code == 4, 8, 2))
-    address += row * stride
-    n_units = n_bytes // UNIT
-    if ALIGNED:
-        address = tl.multiple_of(address, 16)
-        n_units = tl.multiple_of(n_units, 2)
-    if UNIT == 8:
-        ptr = address.to(tl.pointer_type(tl.uint64))
-    elif UNIT == 4:
-        ptr = address.to(tl.pointer_type(tl.uint32))
-    else:
-        ptr = address.to(tl.pointer_type(tl.uint16))
-    if ALIGNED:
-        ptr = tl.multiple_of(ptr, 16)
-    ptrs = ptr + tl.zeros((1, 1), tl.int32)
-    hashed = _hash(ptrs, True, n_units, code_and_width, 8 // UNIT, 1, WORDS)
-    tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), hashed)
 
 
 def expect_rows(kernel: str, name: str, x: DeviceArray, rows: int) -> tuple[int, int, int]:
@@ -171,31 +128,4 @@ def fingerprint(x: DeviceArray, out: DeviceArray) -> DeviceArray:
         rows, size // unit, code_and_width, stride // unit,
         PARTS=8 // unit, ROWS=group, WORDS=words, num_warps=warps,
     )  # fmt: skip
-    return out
-
-
-def fingerprints(arrays: Sequence[DeviceArray], out: DeviceArray) -> DeviceArray:
-    """`fingerprint` of each array into its row of `out`, in one launch for every SLOTS arrays; gives `out`.
-
-    arrays: as `fingerprint`'s x, each [R, its width]; out uint64 [len(arrays), R], rows contiguous. A launch
-    carries addresses, strides and widths as its arguments, so that a graph may capture it.
-    """
-    rows = out.shape[-1]
-    expect_out("fingerprints", out, (len(arrays), rows))
-    for start in range(0, len(arrays), SLOTS):
-        some = [
-            (*expect_rows("fingerprints", f"array {start + i}", x, rows), x.address, i)
-            for i, x in enumerate(arrays[start : start + SLOTS])
-        ]
-        # the widest rows take longest: they are started first
-        sizes, strides, kinds, addresses, places = zip(*sorted(some, reverse=True), strict=True)
-        widths = tuple(kind + (place << 40) for kind, place in zip(kinds, places, strict=True))
-        finest = gcd(16, *addresses, *sizes, *(strides if rows > 1 else ()))
-        spare, warps = SLOTS - len(some), 16 if rows <= FEW_ROWS else 8
-        columns = (column + column[:1] * spare for column in (addresses, strides, widths))
-        launch(
-            _fingerprints_kernel, (rows, len(some)), out[start], out.strides[0],
-            *(value for column in columns for value in column),
-            UNIT=min(finest, 8), ALIGNED=finest == 16, WORDS=warps * MANY_WARP_WORDS, num_warps=warps,
-        )  # fmt: skip
     return out

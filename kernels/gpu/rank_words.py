@@ -9,7 +9,6 @@ from detrec.kernels.gpu.portable import narrow
 from detrec.kernels.launch import tl, triton
 
 UNIT = 16
-MAX_RANKS = 8
 
 
 @triton.jit

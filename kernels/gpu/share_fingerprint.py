@@ -12,16 +12,8 @@ import numpy as np
 
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint import (
-    FEW_ROWS,
-    MANY,
-    MANY_WARP_WORDS,
-    SLOTS,
-    add_words,
-    expect_out,
-    expect_rows,
-    pick,
-)
+from detrec.kernels.gpu.fingerprint import add_words, expect_out, expect_rows
+from detrec.kernels.gpu.fingerprint_many import MANY, SLOTS, pick
 from detrec.kernels.gpu.portable import mix64
 from detrec.kernels.launch import launch, tl, triton
 from detrec.kernels.share import Share
@@ -29,6 +21,8 @@ from detrec.kernels.share import Share
 KERNEL = "gpu.share_fingerprint splitmix64 sum"
 """Names the kernel and all of its configuration that could move a bit."""
 
+FEW_ROWS, FEW_WARPS, MANY_WARPS, WARP_WORDS = 16, 16, 8, 128
+"""Up to FEW_ROWS rows, FEW_WARPS warps share one, then MANY_WARPS; each reads WARP_WORDS at once."""
 SPANS = 3
 """Spans of a row at most: q, k and v."""
 
@@ -80,7 +74,7 @@ def _share_fingerprints_kernel(
     code_and_width = pick(
         slot, w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15, w16, w17, w18, w19
     )
-    # as in kernels/gpu/fingerprint.py
+    # as in kernels/gpu/fingerprint_many.py
     place = code_and_width >> 40
     code_and_width &= 0xFFFFFFFFFF
     code, width = code_and_width >> 32, code_and_width & 0xFFFFFFFF
@@ -113,7 +107,7 @@ def _share_fingerprints_kernel(
         if ALIGNED:
             ptr = tl.multiple_of(ptr, 16)
         ptrs = ptr + tl.zeros((1, 1), tl.int32)
-        words = add_words(ptrs, True, n_units, salt, at * size // 8, 8 // UNIT, 1, WORDS)
+        words = add_words(ptrs, True, n_units, salt, at * size // 8, 8 // UNIT, 1, WORDS, 1)
         total += words * times.to(tl.uint64)
     # 0 is no row's
     tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), tl.where(total == 0, 1, total))
@@ -143,12 +137,12 @@ def share_fingerprints(
         widths = tuple(kind + (place << 40) for kind, place in zip(kinds, places, strict=True))
         edges = [x.dtype.itemsize * shares.unit for x in arrays[start : start + SLOTS]]
         finest = gcd(16, *addresses, *sizes, *edges, *(strides if rows > 1 else ()))
-        spare, warps = SLOTS - len(some), 16 if rows <= FEW_ROWS else 8
+        spare, warps = SLOTS - len(some), FEW_WARPS if rows <= FEW_ROWS else MANY_WARPS
         columns = (column + column[:1] * spare for column in (addresses, strides, widths))
         launch(
             _share_fingerprints_kernel, (rows, len(some)), out[start], out.strides[0], shares.table,
             first + start, *(value for column in columns for value in column),
-            UNIT=min(finest, 8), ALIGNED=finest == 16, SPANS=SPANS, WORDS=warps * MANY_WARP_WORDS,
+            UNIT=min(finest, 8), ALIGNED=finest == 16, SPANS=SPANS, WORDS=warps * WARP_WORDS,
             num_warps=warps,
         )  # fmt: skip
     return out

@@ -8,13 +8,10 @@ from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.portable import lanes_of, mix64, tree_sum
 from detrec.kernels.gpu.rows import expect_rows
 from detrec.kernels.launch import launch, tl, triton
+from detrec.kernels.projections import PARTS
 
 KERNEL = "gpu.sketch norm signs=3"
 """Names the kernel and all of its configuration that could change what a sketch means."""
-
-PROJECTIONS = 3
-PARTS = 1 + PROJECTIONS
-"""Numbers of a sketch: the norm, then the projections."""
 
 NUM_WARPS = 4
 

@@ -22,6 +22,8 @@ _SCHEDULING = (
     *("config.engine.enable_prefix_caching", "config.engine.enable_chunked_prefill"),
     *("config.engine.split_kv_size", "config.engine.deterministic", "requests.ids", "ranks"),
 )
+# CPU or GPU, else which architecture
+_DEVICE = ("engine.device.kind", "engine.device.capability")
 
 
 def _prompt_keys(findings: Findings) -> list[str]:
@@ -59,6 +61,24 @@ def _other_dtype(findings: Findings) -> bool:
         bool(told(findings, "config.engine.dtype"))
         and findings.first.op == "embedding"
         and reproduces(findings)
+    )
+
+
+def _other_device(findings: Findings) -> bool:
+    """Low precision is what the units of one GPU architecture make of it, in ops that multiply matrices."""
+    return (
+        findings.dtype != "float32"
+        and findings.field in ("matmul", "attention")
+        and bool(told(findings, *_DEVICE))
+    )
+
+
+def _say_device(findings: Findings) -> str:
+    key = next(key for key in _DEVICE if told(findings, key))
+    sides = next((d.recorded, d.replayed) for d in findings.manifest if d.key == key)
+    return (
+        "{} ran in {} on another device ({}: recorded {}, replayed {}): only float32 has the same bits on "
+        "both".format(op_of(findings), findings.dtype, key.rpartition(".")[2], *sides)
     )
 
 
@@ -165,6 +185,13 @@ DTYPE = Rule(
     ("manifest", "reference"),
     _other_dtype,
     lambda f: "the runs computed in different number formats, from the first op on",
+)
+DEVICE = Rule(
+    "another device in low precision",
+    "environment",
+    ("manifest",),
+    _other_device,
+    _say_device,
 )
 KERNELS = Rule(
     "kernels of another version",

@@ -54,6 +54,8 @@ class Survey:
         self.measured: Measured | None = None
         """What was last measured, of any cell."""
         self._lock = threading.RLock()
+        # a comparison takes seconds, in which everything else must be had
+        self._comparing = threading.Lock()
         self._schedule: Schedule | None = None
         self._open()
         if comparison is not None and self.runs is not None and self.runs.pairs is not None:
@@ -81,7 +83,7 @@ class Survey:
 
         `sighted` is told of the first divergence as soon as it is met, which may be long before the end.
         """
-        with self._lock:
+        with self._comparing:
             runs = self.runs
             if runs is None or runs.replayed is None or runs.comparison is not None:
                 return None if runs is None else runs.comparison
@@ -90,7 +92,7 @@ class Survey:
                     runs.recorded, runs.replayed, pairs=runs.pairs, progress=progress, sighted=sighted
                 )
                 runs.judge(found)
-                if self.diagnosis is None and found.first is not None:
+                if self.diagnosis is None and found.first is not None and runs is self.runs:
                     # it loads the CPU's kernels, which no look at a trace needs
                     from detrec.replayer.explain import explain_traces
 
@@ -107,6 +109,8 @@ class Survey:
             if before == after:
                 return False
             self._open()
+            # what was said of less may not hold for more
+            self.diagnosis = self.measured = None
             return True
 
     def first(self) -> Found | None:

@@ -152,3 +152,17 @@ def test_an_engine_setting_without_its_engine_is_told_where_it_belongs():
     with pytest.raises(ConfigError, match="unknown key 'max_num_seqs'") as refused:
         serve_config({"model": "builtin:qwen2-tiny", "max_num_seqs": 1})
     assert refused.value.hint == "did you mean engine.max_num_seqs?"
+
+
+@pytest.mark.parametrize("engine", ["fastdeploy", 5, ["cpu"]])
+def test_an_engine_that_is_no_section_is_refused(engine):
+    with pytest.raises(ConfigError, match="engine: expected a mapping, got") as error:
+        serve_config({"model": "builtin:qwen2-tiny", "engine": engine, "requests": [{"prompt": "x"}]})
+    assert "engine.name" in error.value.hint
+
+
+def test_sketches_of_activations_on_a_gpu_are_refused():
+    data = {"model": "builtin:qwen2-tiny", "requests": [{"prompt": "x"}], "record": {"sketch": True}}
+    assert serve_config(data).record.sketch
+    with pytest.raises(ConfigError, match=r"record\.sketch: true is for activations on the CPU"):
+        serve_config(data | {"engine": {"device": "gpu"}})

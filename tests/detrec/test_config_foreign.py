@@ -2,8 +2,10 @@
 
 import pytest
 
-from detrec.config import serve_config
+from detrec.config import load_config, serve_config
+from detrec.engines.fastdeploy.offline import foreseen_holes
 from detrec.errors import ConfigError
+from tests.command import ROOT
 
 ENGINE = {"name": "fastdeploy", "max_model_len": 512, "graph_optimization_config": {"use_cudagraph": False}}
 
@@ -67,3 +69,29 @@ def test_the_built_in_engine_has_no_arguments_of_others(key):
 def test_a_name_that_is_no_text():
     with pytest.raises(ConfigError, match="name: expected text"):
         serve_config({"model": "m", "engine": {"name": ["fastdeploy"]}, "requests": [{"prompt": "x"}]})
+
+
+def test_the_example_has_no_holes_that_can_be_foreseen():
+    config = load_config(ROOT / "examples" / "fastdeploy.yaml", environ={})
+    assert config.engine.arguments["max_num_batched_tokens"] == 1024
+    assert foreseen_holes(config, {}) == []
+
+
+def test_a_model_that_is_no_path_is_a_name_that_the_engine_looks_up(tmp_path):
+    data = {"model": "Qwen/Qwen3-8B", "engine": ENGINE, "requests": [{"prompt": "x"}]}
+    assert serve_config(data, base=tmp_path).model == "Qwen/Qwen3-8B"
+    (tmp_path / "Qwen" / "Qwen3-8B").mkdir(parents=True)
+    assert serve_config(data, base=tmp_path).model == str(tmp_path / "Qwen" / "Qwen3-8B")
+
+
+@pytest.mark.parametrize(
+    ("engine", "variables"),
+    [
+        pytest.param({"tensor_parallel_size": "two"}, {}, id="a number"),
+        pytest.param({"graph_optimization_config": 3}, {}, id="a mapping"),
+        pytest.param({}, {"FD_CUSTOM_AR_MAX_SIZE_MB": "8 MiB"}, id="a variable"),
+    ],
+)
+def test_what_fastdeploy_would_not_take_is_refused(engine, variables):
+    with pytest.raises(ConfigError, match="hold what cannot be"):
+        foreseen_holes(config(**engine), variables)

@@ -5,7 +5,7 @@ import pytest
 
 from detrec.engines.base import Kind, Slice, Step
 from detrec.engines.hooks import Hooks, Layout, Tap, Teller
-from detrec.kernels.arrays import host_view
+from detrec.kernels import arrays
 from tests.engines.small import Told
 
 STEP = Step(0, (Slice("a", 0, 2, Kind.PREFILL, False), Slice("b", 4, 5, Kind.DECODE, True)))
@@ -58,7 +58,7 @@ TAPS = [
 def heard(made, times=1, *, watched=True):
     model, tensor = made
     told = []
-    hooks = Hooks(model, TAPS, lambda op, output, kernel: told.append((op, host_view(output).copy(), kernel)))
+    hooks = Hooks(model, TAPS, lambda op, output, kernel: told.append((op, arrays.to_numpy(output), kernel)))
     for _ in range(times):
         if watched:
             with hooks.watching():
@@ -152,8 +152,8 @@ def test_what_enters_a_module_and_several_outputs_as_one_op(made):
         model(tensor(np.full((2, 3), 5, np.float32)))
     (both, parts, kernel), (entering, x, mine) = told
     assert (both, kernel, entering, mine) == ("0.both", "Identity", "0.input", "mine")
-    assert [float(host_view(part)[0, 0]) for part in parts] == [5.0, 10.0]
-    assert float(host_view(x)[0, 0]) == 5.0
+    assert [float(arrays.host_view(part)[0, 0]) for part in parts] == [5.0, 10.0]
+    assert float(arrays.host_view(x)[0, 0]) == 5.0
     assert hooks.calls == {"layers.0": 1, "layers.0.inner": 2}
 
 

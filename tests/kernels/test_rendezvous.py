@@ -77,6 +77,15 @@ def test_a_rank_that_dies_before_it_comes_is_named():
     assert time.monotonic() - begin < 2
 
 
+def test_a_rank_that_is_dead_when_it_is_told_of_is_named():
+    name = Rendezvous.create(2)
+    with subprocess.Popen([sys.executable, "-c", ""]) as peer:
+        peer.wait()
+    Rendezvous.expect(name, 1, peer.pid)
+    with pytest.raises(RankLost, match=rf"rank 1 \(process {peer.pid}\) died"):
+        Rendezvous.join(name, 0, 2, 5)
+
+
 # not waited for: its parent has not asked yet how it ended, so its pid is still there
 @pytest.mark.parametrize("reaped", [False, True])
 def test_a_rank_that_is_killed_is_named(reaped):

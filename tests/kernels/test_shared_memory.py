@@ -48,3 +48,9 @@ def test_more_memory_than_there_can_be_is_an_error():
     with pytest.raises(EngineError, match="cannot be mapped as shared memory"):
         shared_memory.attach(name)
     shared_memory.let_go(name)
+
+
+def test_a_system_without_such_memory_is_an_error(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    with pytest.raises(EngineError, match="which this system does not have"):
+        shared_memory.make(100)

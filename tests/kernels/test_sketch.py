@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detrec.kernels.cpu.sketch import PARTS, signs, sketch
+from detrec.kernels.cpu.sketch import signs, sketch
+from detrec.kernels.projections import PARTS
 from tests.bits import assert_same_bits
 from tests.kernels.lanes import bfloat16, rough
 

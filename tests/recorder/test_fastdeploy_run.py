@@ -1,6 +1,7 @@
 """FastDeploy recorded and replayed from a serve.yaml, with the stand-in in its place."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,3 +191,14 @@ def test_the_doctor_tells_the_holes_of_a_trace_and_of_a_serve_yaml(run, tmp_path
     foreseen = checkup.examine(str(serve_yaml(tmp_path)))["holes"]
     # the arguments leave prefix caching at FastDeploy's default; there is no config.json to tell of biases
     assert [hole.partition(":")[0] for hole in foreseen] == ["prefix-caching"]
+
+
+def test_the_built_in_engine_is_held_against_sketches(fake, tmp_path):
+    """The stand-in has other weights, so that the first op is the first that is too far away."""
+    serve = config(REQUESTS[1:2])
+    serve = replace(serve, record=replace(serve.record, sketch=True))
+    path = record(serve, str(tmp_path / "run.zarr")).path
+    overrides = ["engine.name=builtin", "model=builtin:qwen2-tiny", "engine.max_model_len=64"]
+    found = replay(path, mode="tokens", overrides=overrides).tolerance
+    assert found is not None
+    assert found.first.op == "embedding"

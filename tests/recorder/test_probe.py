@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
-from detrec.kernels.cpu.sketch import PARTS
+from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share, Span, summed
 from detrec.recorder.probe import TraceProbe
 from tests.bits import assert_same_bits

@@ -216,11 +216,16 @@ def test_a_trace_of_one_rank_says_nothing_of_ranks(tmp_path: Path) -> None:
 
 
 NURSERY = """
-import os, sys
+import os, sys, time
 from detrec.recorder.rank_writer import RankWriter
-from tests.recorder.runs import Run, open_writer, shrink
+from tests.recorder.runs import Run, open_writer, shrink, write_step
 shrink()
-run = Run(length=100, ranks=2)
+run = Run(length=60, ranks=2)
+def play(writer, rank):
+    for played in run.played:
+        write_step(writer, played, rank)
+        # a run lasts long enough to be killed in its middle
+        time.sleep(0.002)
 for line in sys.stdin:
     path, seconds = line.split()
     writer = open_writer(path, ranks=2, commit_steps=3, rank_seconds=float(seconds))
@@ -231,10 +236,10 @@ for line in sys.stdin:
             try:
                 if rank == 0:
                     with writer:
-                        run.write(writer)
+                        play(writer, 0)
                 else:
                     with RankWriter(path, 1, uuid=writer.uuid, flush_steps=2) as other:
-                        run.write(other, rank=1)
+                        play(other, 1)
             finally:
                 os._exit(0)
         ranks.append(child)
@@ -245,17 +250,19 @@ for line in sys.stdin:
 """
 
 
-def wait_for(path: Path, steps: int, seconds: float = 2) -> None:
+def wait_for(path: Path, steps: int, seconds: float = 10) -> None:
     """Until so many steps are committed, if they ever are."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(DetrecError):
-            if TraceReader(path).n_steps >= steps:
+            trace = TraceReader(path)
+            if trace.n_steps >= steps or trace.status != "recording":
                 return
+        time.sleep(0.003)
 
 
 def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_chunks: None) -> None:
-    path, run, moments = tmp_path / "run.zarr", Run(length=100, ranks=2), random.Random(7)
+    path, run, moments = tmp_path / "run.zarr", Run(length=60, ranks=2), random.Random(7)
     ends = []
     with subprocess.Popen(
         [sys.executable, "-c", NURSERY],
@@ -274,7 +281,7 @@ def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_
             nursery.stdin.flush()
             ranks = [int(rank) for rank in nursery.stdout.readline().split()]
             if victim < 2:
-                wait_for(path, moments.choice((0, 3, 20, 60)))
+                wait_for(path, (0, 3, 12, 30)[trial // 3])
                 time.sleep(moments.uniform(0, 0.005))
                 # it may be done
                 with suppress(ProcessLookupError):
@@ -285,6 +292,6 @@ def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_
             assert examine(path).problems == ()
             ends.append((victim, reader.status, reader.n_steps))
     # nobody killed; rank 0 killed; rank 1 killed and rank 0 living to say so
-    assert {end[1:] for end in ends if end[0] == 2} == {("complete", 100)}
-    middle = {(victim, status) for victim, status, steps in ends if 0 < steps < 100}
+    assert {end[1:] for end in ends if end[0] == 2} == {("complete", 60)}
+    middle = {(victim, status) for victim, status, steps in ends if 0 < steps < 60}
     assert {(0, "recording"), (1, "failed")} <= middle, ends

@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detrec.errors import TraceCorrupt, TraceError
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.schema import growing_arrays, tail_layout
 from detrec.recorder.verify import examine, verify
-from tests.recorder.runs import Run, files_of, open_writer
+from tests.recorder.runs import OPS, Run, files_of, open_writer, write_step
 from tests.recorder.test_reader import URL, assert_holds
 
 
@@ -35,6 +36,17 @@ def test_a_sound_trace_passes(tmp_path: Path, small_chunks: None) -> None:
     rows = TraceReader(tmp_path / "run.zarr").n_rows
     assert (found.status, found.steps, found.rows, found.problems) == ("complete", 25, rows, ())
     assert found.files == len(list(files_of(tmp_path / "run.zarr")))
+
+
+def test_sketches_of_a_trace_that_was_never_closed_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    writer = open_writer(path, sketch_parts=4)
+    for played in Run(length=5).played:
+        write_step(writer, played, sketches=np.ones((played.step.rows, len(OPS), 4), np.float32))
+    writer.commit()
+    assert examine(path).problems == ()
+    flip(path / "sketches/0/c/0/0", 3)
+    assert "sketches/0/c/0/0" in examine(path).problems[0]
 
 
 def test_a_sound_trace_behind_a_url_passes() -> None:

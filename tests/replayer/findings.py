@@ -98,6 +98,9 @@ CASES: dict[str, Findings] = {
     "another number format": measured(
         "embedding", manifest=(told("config.engine.dtype", "float32", "bfloat16"),), graft=None
     ),
+    "another device in low precision": traces_alone(
+        "qkv", dtype="bfloat16", manifest=(told("engine.device.kind", "gpu", "cpu"),), kernels=("a", "b")
+    ),
     "kernels of another version": measured(
         "logits", manifest=(told("environment.kernels_version"),), reference=Reference(False), graft=None
     ),

@@ -43,6 +43,7 @@ CAUSES = {
     "another prompt": "input",
     "other sampling parameters": "input",
     "another number format": "environment",
+    "another device in low precision": "environment",
     "kernels of another version": "environment",
     "another number of ranks": "collective",
     "another seed or counter": "rng",
@@ -393,3 +394,18 @@ def test_no_class_appears_without_the_evidence_that_it_needs():
         assert len(diagnosis.summary) < 160
     assert set(seen) == set(CLASSES)
     assert min(seen.values()) >= 5, seen
+
+
+@pytest.mark.parametrize(
+    ("op", "changes"),
+    [
+        pytest.param("qkv", {"dtype": "float32"}, id="float32 is portable"),
+        pytest.param("embedding", {}, id="a copy is the same in any precision"),
+        pytest.param(
+            "qkv", {"manifest": (told("engine.device.name", "A", "B"),)}, id="the same architecture"
+        ),
+    ],
+)
+def test_another_device_is_no_excuse(op, changes):
+    low = replace(CASES["another device in low precision"], first=at(op), field=FIELDS[op])
+    assert classify(replace(low, **changes)).cause == "unknown"

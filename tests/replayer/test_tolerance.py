@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detrec.engines.base import OpKind
 from detrec.errors import TraceError
-from detrec.kernels.cpu.sketch import PARTS, sketch
+from detrec.kernels.cpu.sketch import sketch
+from detrec.kernels.projections import PARTS
 from detrec.replayer.tolerance import UNITS, compare_sketches, units_apart
 from tests.replayer.fakes import OPS, FakeTrace, fake_trace, part
 
@@ -98,6 +100,27 @@ def test_a_trace_without_sketches_is_refused() -> None:
     with pytest.raises(TraceError, match="has no sketches") as error:
         compare_sketches(sketched(), bare)
     assert "record.sketch" in error.value.hint
+
+
+def test_shares_of_other_ranks_are_not_compared() -> None:
+    kinds = [OpKind.CUT if op.endswith("attn") else OpKind.REPLICATED for op in OPS]
+    one, two = sketched(), sketched(ranks=2, kinds=tuple(kinds))
+    two.values[:, kinds.index(OpKind.CUT)] += 1
+    found = compare_sketches(one, two)
+    assert (found.verdict, found.compared) == ("close", 13 * 5 + 5)
+    assert compare_sketches(two, two).compared == 13 * 7 + 5
+
+
+def test_traces_without_an_op_in_common_cannot_be_told_apart() -> None:
+    other = sketched()
+    other.ops = tuple(f"other.{op}" for op in other.ops)
+    found = compare_sketches(sketched(), other)
+    assert (found.verdict, found.compared, found.worst) == ("unknown", 0, None)
+
+
+def test_a_dtype_without_a_unit_is_refused() -> None:
+    with pytest.raises(TraceError, match="was computed in float8"):
+        compare_sketches(sketched(), sketched("float8"))
 
 
 def test_units_of_what_is_not_finite() -> None:

@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 
+import pytest
+
 from detrec.replayer.survey.survey import Survey
 from tests.command import detrec
 from tests.tui.driving import drive
@@ -75,15 +77,23 @@ def test_a_replay_can_be_cancelled(run):
     drive(lambda: Survey(str(run)), walk)
 
 
-def test_a_trace_that_cannot_be_replayed_says_why(tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        pytest.param({"name": "builtin"}, "nowhere.gguf", id="no model"),
+        pytest.param({}, "failed by KeyError", id="a manifest that no detrec writes"),
+    ],
+)
+def test_a_trace_that_cannot_be_replayed_says_why(tmp_path, engine, says):
     from tests.replayer.survey.traces import written
 
-    path = written(tmp_path / "run.zarr", manifest={"config": {"model": "nowhere.gguf", "engine": {}}})
+    path = written(tmp_path / "run.zarr", manifest={"config": {"model": "nowhere.gguf", "engine": engine}})
 
     async def walk(driver):
         await driver.press("r")
         await driver.until(lambda: not driver.app.busy)
         assert driver.status.startswith("replay: ")
+        assert says in driver.status
         assert driver.app.survey.other is None
 
     drive(lambda: Survey(path), walk)

@@ -127,14 +127,15 @@ def test_a_growing_trace_is_followed(tmp_path):
 
 
 def test_an_id_that_would_garble_a_terminal_is_shown_in_ascii(tmp_path):
-    ids = ("r0\x1b[2J", "r1\n", "r\N{SNOWMAN}")
+    ids = ("r0\x1b[2J[red]", "r1\n", "r\N{SNOWMAN}")
     steps = [[part_of(ids, slice) for slice in step] for step in STEPS]
     run = written(tmp_path / "run.zarr", steps=steps, ids=ids)
 
     async def walk(driver):
+        assert "Layers x positions of r0\\x1b[2J[red]" in driver.screen
         await driver.press("s")
         assert "\x1b" not in driver.screen
-        assert "r0\\x1b[2J:0-5" in driver.screen
+        assert "r0\\x1b[2J[red]:0-5" in driver.screen
 
     drive(lambda: Survey(run), walk)
 

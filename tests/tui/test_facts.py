@@ -22,10 +22,12 @@ def test_json_holds_every_fact_that_is_shown(diverged, fault):
             await driver.press(key)
             lines = driver.lines[5:-2]
             shown[name] = "\n".join([driver.lines[4], *lines])
-        cells = [driver.app.place.cell, *driver.pane("rows").cells[:20]]
+        # a story tells of one row, and of the tokens and the steps around it
+        cells = [*driver.pane("rows").cells[:16]]
         survey = driver.app.survey
-        cells += [tokens_at(survey, line) for line in shown["tokens"].splitlines()[2:] if line.strip()]
-        cells += [survey.goto(f"step {step}") for step in range(20)]
+        tokens = [line for line in shown["tokens"].splitlines()[2:] if line.strip()]
+        cells += [tokens_at(survey, line) for line in (tokens[0], tokens[-1])]
+        cells += [survey.goto(f"step {step}") for step in range(1, 20, 4)]
         return shown, known([facts(survey, cell=cell) for cell in cells])
 
     def tokens_at(survey, line):

@@ -1,34 +1,22 @@
 """How it looks: pictures of the screen, without colour, and in the light theme."""
 
-import re
-from pathlib import Path
-
 import pytest
 
+from detrec.story.write import write
+from detrec.tui.picture import picture
 from detrec.tui.states import LOOKS
+from tests.command import ROOT
 from tests.tui.driving import LARGE, SMALL, drive
 
-SNAPSHOTS = Path(__file__).parent / "snapshots"
-
-
-def normal(svg: str) -> str:
-    """Without what changes from one picture to the next."""
-    return re.sub(r"terminal-\d+", "terminal", svg)
+PICTURES = ROOT / "examples" / "screenshots"
 
 
 @pytest.mark.parametrize(("name", "size"), [("80x24", SMALL), ("200x60", LARGE)])
-def test_the_picture_is_the_one_that_was_kept(diverged, name, size, tmp_path):
-    """Where a change is wanted, keep what the failure names."""
-
-    async def walk(driver):
-        return normal(driver.app.export_screenshot())
-
-    picture = drive(diverged("split_k_by_batch").survey, walk, size)
-    kept = SNAPSHOTS / f"{name}.svg"
-    seen = tmp_path / f"{name}.svg"
-    seen.write_text(picture, encoding="utf-8")
-    assert kept.exists(), f"keep {seen}"
-    assert picture == kept.read_text(encoding="utf-8"), f"{seen} is not {kept}"
+def test_the_pictures_of_the_readme_are_those_of_the_explorer_as_it_is(diverged, name, size, tmp_path):
+    seen = picture(diverged("split_k_by_batch").survey, write, size)
+    kept = PICTURES / f"{name}.svg"
+    (tmp_path / kept.name).write_text(seen, encoding="utf-8")
+    assert seen == kept.read_text(encoding="utf-8"), f"{tmp_path / kept.name}: make screenshots keeps it"
 
 
 def test_without_colour_weight_and_symbols_tell_states_apart(diverged, monkeypatch):

@@ -3,6 +3,8 @@
 import pytest
 
 from detrec.replayer.survey.survey import Survey
+from detrec.tui.ask import Ask
+from detrec.tui.keymap import KEYMAP
 from tests.tui.driving import LARGE, drive
 
 
@@ -58,6 +60,7 @@ def test_find_keeps_the_lines_that_hold_a_text(split):
         await driver.write("attn_norm")
         ops = driver.pane("ops")
         assert ops.count == 4
+        assert "Ops of greedy:90  /attn_norm" in driver.screen
         assert all("attn_norm" in line for line in ops.plain.splitlines()[1:])
         await driver.press("escape")
         assert ops.count == 66
@@ -177,6 +180,28 @@ def test_no_key_is_without_effect_or_message(split):
         assert len(driver.app.screen_stack) == 1
 
     drive(split.survey, walk, LARGE)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["two runs", "one run"])
+def test_every_key_of_the_keymap_shows_something(split, alone):
+    survey = (lambda: Survey(split.run)) if alone else split.survey
+
+    async def walk(driver):
+        for binding in KEYMAP:
+            if binding.id == "app.quit":
+                continue
+            driver.app.hush()
+            await driver.settle()
+            before = driver.screen
+            await driver.press(binding.key)
+            await driver.until(lambda: not driver.app.busy)
+            assert driver.screen != before, binding.id
+            while len(driver.app.screen_stack) > 1:
+                await driver.press("escape")
+            if driver.app.part(Ask).has_class("-open"):
+                await driver.press("escape")
+
+    drive(survey, walk)
 
 
 def test_the_palette_has_every_command(split):

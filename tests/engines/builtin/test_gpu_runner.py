@@ -92,6 +92,14 @@ def test_a_replay_is_identical(recorded, mode, override):
     assert again.comparison.verdict == "identical"
 
 
+def test_where_outputs_do_not_last_fingerprints_are_made_in_the_graph(recorded, monkeypatch):
+    trace, _ = recorded
+    monkeypatch.setattr("detrec.kernels.workspace.DeviceWorkspace.holds", lambda self, nbytes: False)
+    with host_gpu():
+        again = replay(str(trace.path))
+    assert again.comparison.verdict == "identical"
+
+
 def test_a_padding_row_that_reaches_a_block_is_seen(recorded, monkeypatch):
     """Negative control: were the padding row's slot 0 instead of none, a replay would not be identical."""
     trace, _ = recorded

@@ -1,10 +1,19 @@
-"""Arrays for kernel tests: on the GPU where there is one, else in host memory that the interpreter reads."""
+"""Arrays for kernel tests: on the GPU where there is one, else in host memory that the interpreter reads.
+
+DETREC_OWNER=paddle lets Paddle own a GPU's memory; DETREC_DIGESTS=FILE keeps a digest of every output there,
+for `tests/kernels/gpu/owners.py`.
+"""
 
 import ctypes
+import functools
+import hashlib
 import math
+import os
 
 import numpy as np
 
+from detrec.kernels import cuda
+from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.launch import INTERPRETED
 
@@ -21,9 +30,16 @@ def device(array: np.ndarray) -> DeviceArray:
         own[...] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
         return DeviceArray(own.ctypes.data, kind, array.shape, (), memory)
-    from detrec.kernels import arrays
+    gpu = _gpu()
+    copy = gpu.copy(array)
+    # kernels are launched in another stream
+    gpu.stream.synchronize()
+    return copy
 
-    return arrays.to_device("torch", array, "gpu")
+
+@functools.cache
+def _gpu() -> Device:
+    return Device(os.environ.get("DETREC_OWNER", "torch"), "gpu")
 
 
 def floats(values: np.ndarray, dtype: str) -> DeviceArray:
@@ -50,9 +66,12 @@ def host(array: DeviceArray) -> np.ndarray:
         kind = np.dtype(np.uint16 if array.dtype == "bfloat16" else array.dtype)
         raw = ctypes.string_at(array.address, math.prod(array.shape) * kind.itemsize)
         return np.frombuffer(raw, kind).reshape(array.shape).copy()
-    from detrec.kernels import cuda
-
-    return cuda.download(array)
+    copy = cuda.download(array)
+    if "DETREC_DIGESTS" in os.environ:
+        test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+        with open(os.environ["DETREC_DIGESTS"], "a") as file:
+            file.write(f"{hashlib.sha256(copy.tobytes()).hexdigest()} {test}\n")
+    return copy
 
 
 def values(array: DeviceArray) -> np.ndarray:

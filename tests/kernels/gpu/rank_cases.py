@@ -187,6 +187,24 @@ def absences(number: int, world: int, kills: bool = False) -> Any:
     return body
 
 
+def groups(number: int, world: int) -> Any:
+    """One group after another in the same processes, of which some let Python forget the one before late."""
+
+    def body(group: DeviceGroup, on: Device) -> dict[str, Any]:
+        wrong, kept = [], []
+        for seed in range(number):
+            another = DeviceGroup(group._meeting, on, 4096 << (seed % 3), 60)
+            parts = parts_of(seed, (1000,), "float32", world)
+            out = another.all_reduce(device(parts[another.rank]), fresh((1000,), "float32"))
+            wrong.append(differing(host(out), summed(parts, "ranks", "float32")))
+            another.check()
+            another.close()
+            kept = [another] if group.rank % 2 else []
+        return {"wrong": [each for each in wrong if each], "kept": len(kept)}
+
+    return body
+
+
 def graphs(number: int, world: int) -> Any:
     """One graph of five sums, one of them in two stages, and a gather, replayed `number` times."""
 
@@ -233,6 +251,7 @@ CASES = {
     "refusals": refusals,
     "absences": absences,
     "deaths": deaths,
+    "groups": groups,
     "graphs": graphs,
 }
 

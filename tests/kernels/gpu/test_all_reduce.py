@@ -35,7 +35,7 @@ def assert_nothing_wrong(found: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("world", "cases"),
-    [(2, "sums:8,gathers:3,rows:3,nans"), (3, "sums:7,gathers:2,rows:2"), (5, "sums:3")],
+    [(2, "sums:8,gathers:3,rows:3,nans,groups:3"), (3, "sums:7,gathers:2,rows:2"), (5, "sums:3")],
 )
 def test_sums_and_gathers_are_those_of_the_host(world, cases):
     assert_nothing_wrong(ranks_do(cases, world))
@@ -82,7 +82,7 @@ def test_nobody_waits_for_ever(case, said):
 @pytest.mark.parametrize(
     ("world", "cases"),
     [
-        (2, "sums:500,gathers:100,rows:64,nans,graphs:1000"),
+        (2, "sums:500,gathers:100,rows:64,nans,groups:20,graphs:1000"),
         (3, "sums:30,gathers:5,rows:4"),
         (4, "sums:30,gathers:5,graphs:10"),
         (5, "sums:20"),

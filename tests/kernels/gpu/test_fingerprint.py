@@ -1,11 +1,11 @@
-"""Fingerprints on the GPU: those of the CPU kernel for every dtype, width and alignment; many at once."""
+"""Fingerprints on the GPU: those of the CPU kernel for every dtype, width and alignment."""
 
 import numpy as np
 import pytest
 
 from detrec.kernels.cpu.fingerprint import reference
 from detrec.kernels.gpu import fingerprint as module
-from detrec.kernels.gpu.fingerprint import DTYPE_CODES, SLOTS, fingerprint, fingerprints
+from detrec.kernels.gpu.fingerprint import DTYPE_CODES, fingerprint
 from tests.bits import assert_same_bits
 from tests.kernels.gpu.device import device, fresh, host
 
@@ -84,35 +84,8 @@ def test_zero_is_no_row():
     assert reference(x, "int64").tolist() == [1]
 
 
-MANY = [("float32", 12), ("bfloat16", 256), ("float16", 2052), ("int64", 3), ("bfloat16", 8)]
-
-
-# 1: rows at any multiple of 2 bytes. 2: of 4. 4: of 8. 8: of 16.
-@pytest.mark.parametrize("step", [1, 2, 4, 8])
-def test_many_at_once_are_those_one_by_one(step):
-    parts = [device(rand(3, cols + step, dtype))[:, step:] for dtype, cols in MANY]
-    out = host(fingerprints(parts, fresh((len(MANY), 3), "uint64")))
-    assert_same_bits(out, np.stack([hashed(part) for part in parts]))
-
-
-def test_more_than_one_launch_carries():
-    x = device(rand(2, SLOTS * 4 + 12, "bfloat16"))
-    parts = [x[:, 4 * i : 4 * i + 4] for i in range(SLOTS + 3)]
-    out = host(fingerprints(parts, fresh((len(parts), 2), "uint64")))
-    assert_same_bits(out, np.stack([hashed(part) for part in parts]))
-
-
-def test_many_into_a_slice_of_wider_rows():
-    x, wide = device(rand(3, 64, "float32")), fresh((4, 10), "uint64")
-    fingerprints([x, x[:, :32]], wide[1:3, 5:8])
-    expected = np.full((4, 10), (1 << 64) - 1, np.uint64)
-    expected[1, 5:8], expected[2, 5:8] = hashed(x), hashed(x[:, :32])
-    assert_same_bits(host(wide), expected)
-
-
 def test_no_rows():
     assert hashed(fresh((0, 9), "float32")).shape == (0,)
-    assert host(fingerprints([fresh((0, 9), "float32")], fresh((1, 0), "uint64"))).shape == (1, 0)
 
 
 def test_rejects_a_dtype_without_a_code():
@@ -123,9 +96,3 @@ def test_rejects_a_dtype_without_a_code():
 def test_rejects_out_of_another_size():
     with pytest.raises(ValueError, match=r"fingerprint: out is uint64 \[3\]"):
         fingerprint(fresh((2, 3), "float32"), fresh((3,), "uint64"))
-
-
-def test_rejects_arrays_of_other_rows():
-    x = fresh((2, 3), "float32")
-    with pytest.raises(ValueError, match=r"fingerprints: array 1 is float32 \[1, 3\], expected \[2, width\]"):
-        fingerprints([x, x[:1]], fresh((2, 2), "uint64"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detrec.kernels.cpu import fingerprint as cpu
-from detrec.kernels.gpu.fingerprint import SLOTS
+from detrec.kernels.gpu.fingerprint_many import SLOTS
 from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.share import Share, Span, summed
 from tests.bits import assert_same_bits

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from detrec.kernels.cpu.sketch import sketch as cpu_sketch
-from detrec.kernels.gpu.sketch import PARTS, sketch
+from detrec.kernels.gpu.sketch import sketch
+from detrec.kernels.projections import PARTS
 from tests.bits import assert_same_bits
 from tests.kernels.gpu.device import FLOATS, device, floats, fresh, host, values
 from tests.kernels.lanes import rough

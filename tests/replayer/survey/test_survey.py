@@ -1,5 +1,6 @@
 """What can be opened, what is said of what cannot, and walking from one divergence to the next."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,39 @@ def test_a_growing_recording_misses_nothing_that_comes_later(tmp_path: Path):
     found = survey.compare()
     assert (found.verdict, found.counts.missing) == ("identical", 0)
     assert State.MISSING not in survey.grid(Window(0, 9, 9, request="r0")).states
+
+
+def test_what_was_found_of_a_trace_is_forgotten_when_it_has_grown(tmp_path: Path):
+    path = tmp_path / "a.zarr"
+    run = fake_trace(STEPS)
+    writer = writer_of(path, run)
+    for index in range(2):
+        step(writer, run, index, STEPS[index])
+    writer.commit()
+    survey = Survey(str(path), written(tmp_path / "b.zarr", changes=CHANGES))
+    survey.compare()
+    assert survey.diagnosis is not None
+    assert survey.comparison.counts.born == 1
+    for index in range(2, 4):
+        step(writer, run, index, STEPS[index])
+    writer.close()
+    assert survey.refresh()
+    assert (survey.comparison, survey.diagnosis) == (None, None)
+    assert survey.compare().counts.born == 2
+
+
+def test_the_schedule_can_be_had_while_the_runs_are_compared(tmp_path: Path):
+    survey = Survey(written(tmp_path / "a.zarr"), written(tmp_path / "b.zarr", changes=CHANGES))
+    got = []
+
+    def looked(what: str, done: int, total: int) -> None:
+        looker = threading.Thread(target=lambda: got.append(len(survey.schedule)))
+        looker.start()
+        looker.join(20)
+
+    survey.compare(looked)
+    assert got
+    assert set(got) == {4}
 
 
 def test_a_failed_recording_says_why(tmp_path: Path):

@@ -1,6 +1,6 @@
-"""Every variant of fingerprint and fingerprints: rows that start at 16, 8, 4 and 2 bytes."""
+"""Every variant of fingerprint: rows that start at 16, 8, 4 and 2 bytes."""
 
-from detrec.kernels.gpu.fingerprint import fingerprint, fingerprints
+from detrec.kernels.gpu.fingerprint import fingerprint
 from tests.kernels.gpu.ahead import absent
 
 
@@ -11,5 +11,3 @@ def launches() -> None:
     fingerprint(absent((8, 4), "int64"), out)
     fingerprint(absent((8, 63), "float32"), out)
     fingerprint(absent((8, 63), "bfloat16"), out)
-    for cols in (3584, 4, 2, 1):
-        fingerprints([absent((8, cols), "bfloat16")], absent((1, 8), "uint64"))

@@ -1,6 +1,7 @@
 """Every variant of sketch."""
 
-from detrec.kernels.gpu.sketch import PARTS, sketch
+from detrec.kernels.gpu.sketch import sketch
+from detrec.kernels.projections import PARTS
 from tests.kernels.gpu.ahead import absent
 from tests.kernels.gpu.device import FLOATS
 

@@ -1,0 +1,45 @@
+"""What a stranger named, in printable ASCII, so that no terminal is garbled: texts, and places of cells."""
+
+from typing import Protocol
+
+
+class Placed(Protocol):
+    """A cell by its place; `layer` is None outside layers."""
+
+    @property
+    def step(self) -> int:
+        """The step that computed it."""
+        ...
+
+    @property
+    def request(self) -> str:
+        """The request's id."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The row's position in the request."""
+        ...
+
+    @property
+    def layer(self) -> int | None:
+        """The op's layer."""
+        ...
+
+    @property
+    def op(self) -> str:
+        """The op's bare name."""
+        ...
+
+
+def printable(text: str) -> str:
+    """The text in one line; what is not printable ASCII as Python escapes it."""
+    return ascii(text)[1:-1]
+
+
+def place_of(cell: Placed) -> str:
+    """ "step 2, request r0, position 5, layer 1, op attn"."""
+    layer = "" if cell.layer is None else f"layer {cell.layer}, "
+    return (
+        f"step {cell.step}, request {printable(cell.request)}, position {cell.position}, {layer}op {cell.op}"
+    )

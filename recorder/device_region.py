@@ -1,0 +1,103 @@
+"""Where a step's fingerprints lie on the GPU: a line for each op, first of those that run on every row of the
+step, then of those that run where a token is drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detrec.engines.base import SAMPLE_OPS, Step
+from detrec.engines.hooks import Layout
+from detrec.kernels import cuda
+from detrec.kernels.device import Device
+from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.fingerprint_many import FingerprintTable, fingerprint_table, fingerprints_of
+
+Outputs = list[tuple[int, DeviceArray]]
+"""Outputs with the places of their ops among those of their kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An op: its index among all, its place in its kind, and whether it runs only where a token is drawn."""
+
+    index: int
+    place: int
+    samples: bool
+
+
+class Lines:
+    """The ops of a trace, in two kinds."""
+
+    def __init__(self, ops: Sequence[str]) -> None:
+        sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
+        self.of_rows, self.of_samples = np.flatnonzero(~sampled), np.flatnonzero(sampled)
+        self.places = {
+            ops[index]: Place(index, place, samples)
+            for kind, samples in ((self.of_rows, False), (self.of_samples, True))
+            for place, index in enumerate(kind.tolist())
+        }
+
+    def size(self, rows: int, samples: int) -> int:
+        """How many fingerprints a step has."""
+        return len(self.of_rows) * rows + len(self.of_samples) * samples
+
+    def prints(self, memory: np.ndarray, step: Step, layout: Layout, rows: int, samples: int) -> np.ndarray:
+        """uint64 [rows of the step, ops] out of a region's `memory`, which may have more rows than it."""
+        whole, end = self.size(rows, 0), self.size(rows, samples)
+        prints = np.zeros((step.rows, len(self.places)), np.uint64)
+        prints[:, self.of_rows] = memory[:whole].reshape(-1, rows)[:, layout.rows].T
+        drawn = memory[whole:end].reshape(len(self.of_samples), samples)[:, layout.samples]
+        prints[np.ix_(np.array(step.sample_rows, np.intp), self.of_samples)] = drawn.T
+        return prints
+
+
+@dataclass(slots=True)
+class Region:
+    """Memory for the fingerprints of a step or graph of `rows` rows, of which `samples` sample.
+
+    `kernels` names what ran for each op; `copied` is the mark behind the latest copy to the host. `tables`
+    list outputs that last until a graph has run, with their entries on the device and where results go.
+    """
+
+    lines: Lines
+    rows: int
+    samples: int
+    array: DeviceArray
+    kernels: list[str]
+    copied: cuda.Event
+    tables: list[tuple[FingerprintTable, DeviceArray, DeviceArray]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many fingerprints."""
+        return self.lines.size(self.rows, self.samples)
+
+    def part(self, samples: bool) -> DeviceArray:
+        """uint64 [ops, rows] of one kind of ops."""
+        whole, rows = self.lines.size(self.rows, 0), self.samples if samples else self.rows
+        start, count = (whole, len(self.lines.of_samples)) if samples else (0, len(self.lines.of_rows))
+        return self.array[start : start + count * rows].reshape(count, rows)
+
+    def clear(self, device: Device) -> None:
+        """An op that is not reported stays 0: not recorded."""
+        device.stream.fill_zero(self.array[: self.size])
+
+    def tabulate(self, device: Device, kinds: tuple[Outputs, Outputs]) -> None:
+        """`fill` takes these outputs, of every row and of those that sample, from now on.
+
+        A graph is run once before it is captured, and leaves the same outputs then: in the capture itself, in
+        which nothing can be copied, nothing is to be done.
+        """
+        some = [(fingerprint_table(outputs), bool(kind)) for kind, outputs in enumerate(kinds) if outputs]
+        if [table.entries.tolist() for table, _ in some] == [t.entries.tolist() for t, _, _ in self.tables]:
+            return
+        device.stream.wait_for(self.copied)
+        self.clear(device)
+        self.tables = [(table, device.copy(table.entries), self.part(kind)) for table, kind in some]
+
+    def fill(self) -> None:
+        """Launch the fingerprints of all tables."""
+        for table, entries, out in self.tables:
+            fingerprints_of(table, entries, out)

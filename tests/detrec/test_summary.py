@@ -1,0 +1,40 @@
+"""What a run is said to hold is printable, whatever its requests are called."""
+
+from typing import Any
+
+from detrec import summary
+from detrec.config import SamplingParams
+from detrec.engines.base import Request
+from detrec.recorder.record import Recording
+
+HOSTILE = "a\x1b]0;owned\x07\nb"
+
+
+def test_an_id_that_would_garble_a_terminal_is_escaped():
+    request = Request(HOSTILE, (1, 2), SamplingParams(seed=42))
+    recording = Recording("run.zarr", 1, 2, 3, (request,), {HOSTILE: [4]}, {HOSTILE: "\x1b[2J"}, 0.5)
+    text = summary.recorded(recording)
+    assert len(text.splitlines()) == 2
+    assert text.replace("\n", "").isprintable()
+    assert "owned" in text
+
+
+def test_ids_and_models_of_a_trace_are_escaped():
+    request = {
+        "id": HOSTILE,
+        "arrival": 0,
+        "prompt_tokens": 2,
+        "output_tokens": 1,
+        "temperature": 1.0,
+        "seed": 42,
+    }
+    facts: dict[str, Any] = dict.fromkeys(("steps", "rows", "ops", "samples", "ranks"), 1)
+    facts |= {"trace": "run.zarr", "status": "complete", "events": {"preempted": 0, "hit": 0}}
+    facts["manifest"] = {
+        "config": {"model": HOSTILE, "engine": {"name": "builtin"}, "record": {"level": "op"}},
+        "engine": {},
+        "environment": {"python": "3.11"},
+    }
+    text = summary.to_text(facts | {"requests": [request]})
+    assert text.replace("\n", "").isprintable()
+    assert len(text.splitlines()) == 7

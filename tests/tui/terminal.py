@@ -1,0 +1,86 @@
+"""A command on a terminal of its own: what it draws, and the state in which it leaves that terminal."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from types import TracebackType
+
+from tests.command import ROOT
+
+
+class Terminal:
+    """`detrec ARGS` in a new pseudo-terminal; `drawn` is every byte that it has written there."""
+
+    def __init__(
+        self, *args: object, columns: int = 80, lines: int = 24, kind: str = "xterm-256color"
+    ) -> None:
+        self._screen, self._end = pty.openpty()
+        self.before = termios.tcgetattr(self._end)
+        self.resize(columns, lines)
+        environment = {**os.environ, "TERM": kind, "COLORTERM": "truecolor"}
+        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+            environment.pop(name, None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "detrec", *map(str, args)],
+            cwd=ROOT, env=environment, stdin=self._end, stdout=self._end, stderr=self._end,
+            start_new_session=True,
+        )  # fmt: skip
+        self.drawn = b""
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        os.close(self._screen)
+        os.close(self._end)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Another size, and the signal that tells of it."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        if hasattr(self, "_process"):
+            os.killpg(self._process.pid, signal.SIGWINCH)
+
+    def until(self, text: str, limit: float = 60.0) -> bytes:
+        """What is drawn until `text` has been, from here on."""
+        begin, end = len(self.drawn), time.monotonic() + limit
+        while text.encode() not in self.drawn[begin:]:
+            assert time.monotonic() < end, f"{text!r} was not drawn, but {self.drawn[begin:][-2000:]!r}"
+            self._read()
+        return self.drawn[begin:]
+
+    def press(self, keys: str) -> None:
+        """As a terminal sends them."""
+        os.write(self._screen, keys.encode())
+
+    def end(self, limit: float = 60.0) -> int:
+        """The exit code."""
+        end = time.monotonic() + limit
+        while self._process.poll() is None:
+            assert time.monotonic() < end, "it did not end"
+            self._read()
+        while self._read():
+            pass
+        return self._process.returncode
+
+    @property
+    def after(self) -> list[object]:
+        """The terminal's settings by now."""
+        return termios.tcgetattr(self._end)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._screen], [], [], 0.1)
+        if ready:
+            self.drawn += os.read(self._screen, 1 << 16)
+        return bool(ready)
