@@ -183,7 +183,7 @@ def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[
     if name in (recorded["name"], "fastdeploy"):
         return recorded
     own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}
-    own = set(FOREIGN.get(name, own))
+    own = set(FOREIGN.get(str(name), own))
     kept = {key: value for key, value in recorded.items() if key in own and value is not None}
     # who recorded on transformers has torch, and need not have another framework
     return {"framework": "torch", **kept} if recorded["name"] == "transformers" else kept
