@@ -11,6 +11,7 @@ PACKAGES = (
     "paddlepaddle",
     "paddlepaddle-gpu",
     "torch",
+    "transformers",
     "triton",
     "numba",
     "numpy",

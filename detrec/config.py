@@ -158,8 +158,9 @@ _ENVIRONMENT: dict[str, tuple[str, Callable[[str], bool | int]]] = {
 
 def _honour_environment(engine: dict[str, Any], environ: Mapping[str, str]) -> None:
     """FastDeploy's variables fill in what serve.yaml leaves open; a contradiction is an error."""
+    own = FOREIGN.get(str(engine.get("name")))
     for variable, (key, parse) in _ENVIRONMENT.items():
-        if variable not in environ:
+        if variable not in environ or (own is not None and key not in own):
             continue
         try:
             value = parse(environ[variable])

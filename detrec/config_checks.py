@@ -41,6 +41,8 @@ def check_together(config: ServeConfig, where: str) -> None:
 
 
 def _check_foreign(config: ServeConfig, where: str) -> None:
+    if config.engine.name != "fastdeploy":
+        return
     for request in config.requests:
         if request.arrival:
             raise ConfigError(

@@ -7,7 +7,10 @@ from typing import Any
 DEFAULT_SEED = 42
 MAX_SEED = 922337203685477580
 
-FOREIGN: dict[str, tuple[str, ...]] = {"fastdeploy": ("name", "deterministic", "split_kv_size")}
+FOREIGN: dict[str, tuple[str, ...]] = {
+    "fastdeploy": ("name", "deterministic", "split_kv_size"),
+    "transformers": ("name", "device", "dtype"),
+}
 """Engines that detrec did not write, and the keys of their section that are detrec's own."""
 
 

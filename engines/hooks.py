@@ -20,12 +20,19 @@ class Tap:
     """The op `op` is output number `output` of the module at `path`, the `call`-th time it runs in a step.
 
     `path` is dotted, as the framework names modules. A module that gives one tensor has output 0 only.
+    `entering`: it is the module's positional input of that number instead. An op of several `parts` is their
+    outputs side by side; this is number `part` of them. `kernel` is what computed it, where that is not the
+    module.
     """
 
     op: str
     path: str
     output: int = 0
     call: int = 0
+    entering: bool = False
+    part: int = 0
+    parts: int = 1
+    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,15 @@ class PlacingProbe(Probe, Protocol):
 class Hooks:
     """Forward hooks on the modules of `taps`; `tell(op, output, kernel)` is called inside `watching` only.
 
-    `kernel` is the class of the module. KeyError where a path names no module of `model`.
+    `kernel` is the tap's, else the name that the module's forward gives its own, else its class; the `output`
+    of an op of several parts is a list of them. KeyError where a path names no module of `model`.
     """
 
     def __init__(self, model: Any, taps: Iterable[Tap], tell: Callable[[str, Any, str], None]) -> None:
         self._tell = tell
-        self._calls: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
+        """How often each module has run in the step, by path."""
+        self._parts: dict[str, dict[int, Any]] = {}
         self._watching = False
         modules, by_path = modules_of(model), dict[str, list[Tap]]()
         for tap in taps:
@@ -73,24 +83,40 @@ class Hooks:
         def told(module: Any, inputs: Any, output: Any) -> None:
             if not self._watching:
                 return
-            call = self._calls.get(path, 0)
-            self._calls[path] = call + 1
+            call = self.calls.get(path, 0)
+            self.calls[path] = call + 1
             outputs = output if isinstance(output, tuple | list) else (output,)
             for tap in taps:
-                if tap.call == call and tap.output < len(outputs) and outputs[tap.output] is not None:
-                    self._tell(tap.op, outputs[tap.output], type(module).__name__)
+                found = inputs if tap.entering else outputs
+                if tap.call == call and tap.output < len(found) and found[tap.output] is not None:
+                    own = getattr(module.forward, "kernel", type(module).__name__)
+                    self._took(tap, found[tap.output], tap.kernel or own)
 
         return told
+
+    def _took(self, tap: Tap, value: Any, kernel: str) -> None:
+        """Tell of `value`, or keep it until the rest of its op has come."""
+        if tap.parts == 1:
+            self._tell(tap.op, value, kernel)
+            return
+        parts = self._parts.setdefault(tap.op, {})
+        parts[tap.part] = value
+        if len(parts) == tap.parts:
+            del self._parts[tap.op]
+            self._tell(tap.op, [parts[index] for index in range(tap.parts)], kernel)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Inside is one forward pass of a step; what runs outside is nobody's business."""
-        self._calls.clear()
+        self.calls.clear()
+        self._parts.clear()
         self._watching = True
         try:
             yield
         finally:
             self._watching = False
+            # nothing of the engine's may be kept alive after its step
+            self._parts.clear()
 
     def remove(self) -> None:
         """Leave the model as it was."""
@@ -129,7 +155,9 @@ class Teller:
             self.probe.place(layout)  # type: ignore[attr-defined]
 
     def op(self, name: str, output: Any, kernel: str) -> None:
-        """`output` has the rows that the layout says, whatever its leading axes."""
+        """`output` has the rows that the layout says, whatever its leading axes; a list, on the host alone,
+        is of outputs that stand side by side.
+        """
         if name not in self._names:
             return
         assert self._layout is not None, "an op outside a step"
@@ -138,8 +166,10 @@ class Teller:
             array = arrays.device_view(output)
             self.probe.op(name, array.reshape(launched, array.count // max(launched, 1)), self._rank, kernel)
             return
-        view = arrays.host_view(output.detach())
-        self.probe.op(name, _rows(view.reshape(launched, -1), own), self._rank, kernel)
+        parts = output if isinstance(output, list) else [output]
+        views = [arrays.host_view(part.detach()).reshape(launched, -1) for part in parts]
+        view = views[0] if len(views) == 1 else np.concatenate(views, axis=1)
+        self.probe.op(name, _rows(view, own), self._rank, kernel)
 
 
 def _rows(view: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -35,6 +35,14 @@ def start_engine(
     from detrec.engines.faults import arm, check_ranks
     from detrec.kernels.cpu.compiling import compiled_before
 
+    if config.engine.name == "transformers":
+        from detrec.engines.transformers.engine import TransformersEngine
+
+        if fault or instruments:
+            raise ConfigError(
+                "--fault: faults are injected into the built-in engine only", hint="leave it out"
+            )
+        return TransformersEngine(config, requests=requests, forced=forced)
     if config.engine.name != "builtin":
         raise EngineError(f"engine.name: {config.engine.name} does not run in this process")
     checkpoint = open_checkpoint(config.model)

@@ -20,6 +20,7 @@ _PACKAGES = (
     "paddlepaddle",
     "paddlepaddle-gpu",
     "torch",
+    "transformers",
     "triton",
 )
 _VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_NUM_THREADS")

@@ -179,7 +179,11 @@ def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[
     section = apply_overrides({"engine": dict(recorded)}, overrides)["engine"]
     # what is no section is refused by who reads it
     name = section.get("name") if isinstance(section, dict) else recorded["name"]
-    if name == recorded["name"] or name in FOREIGN:
+    # FastDeploy's argument names are the built-in engine's
+    if name in (recorded["name"], "fastdeploy"):
         return recorded
     own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}
-    return {key: value for key, value in recorded.items() if key in own and value is not None}
+    own = set(FOREIGN.get(str(name), own))
+    kept = {key: value for key, value in recorded.items() if key in own and value is not None}
+    # who recorded on transformers has torch, and need not have another framework
+    return {"framework": "torch", **kept} if recorded["name"] == "transformers" else kept

@@ -146,3 +146,43 @@ def test_logits_are_those_of_transformers(model):
         difference = float(np.abs(got - expected).max())
         assert difference < 1e-3, f"{len(prompt)} tokens: {difference}"
         assert (got.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+@pytest.fixture(scope="module")
+def foreign(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recorded on transformers' continuous batching, with sketches."""
+    for package in ("torch", "transformers"):
+        pytest.importorskip(package, reason="pip install 'detrec[transformers]'")
+    greedy = {"temperature": 0, "max_tokens": 4}
+    data = {
+        "model": str(model),
+        "engine": {"name": "transformers", "max_batch_tokens": 32},
+        "requests": [
+            {"id": "france", "prompt": "The capital of France is", "sampling": greedy},
+            {"id": "colour", "messages": [{"role": "user", "content": "Name a colour."}], "sampling": greedy},
+        ],
+        "record": {"sketch": True},
+    }
+    path = tmp_path_factory.mktemp("foreign") / "serve.yaml"
+    path.write_text(yaml.safe_dump(data))
+    recorded = detrec("record", path, "-o", path.with_name("run.zarr"))
+    assert recorded.code == 0, recorded.stderr
+    assert "Paris" in answer(recorded.stdout)
+    return path.with_name("run.zarr")
+
+
+def test_transformers_replays_bit_for_bit(foreign):
+    assert detrec("replay", foreign).code == 0
+
+
+def test_transformers_computes_what_the_built_in_engine_computes(foreign):
+    done = detrec("replay", foreign, "--set", "engine.name=builtin", "--by", "sketch")
+    assert done.code == 0, done.stdout
+    assert done.stdout.startswith("close: ")
+
+
+def test_a_wrong_rope_base_is_named_against_transformers(foreign):
+    fault = "wrong_rope_base:percent=1000"
+    done = detrec("replay", foreign, "--set", "engine.name=builtin", "--by", "sketch", "--fault", fault)
+    assert done.code == 1
+    assert "layer 0, op rope_q" in done.stdout.splitlines()[0]

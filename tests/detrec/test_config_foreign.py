@@ -47,6 +47,19 @@ def test_an_arrival_cannot_be_asked_of_it():
         config(requests=[{"prompt": "x"}, {"prompt": "y", "arrival": 2}])
 
 
+def test_transformers_has_device_and_dtype_and_requests_that_arrive_later():
+    data = {
+        "model": "m",
+        "engine": {"name": "transformers", "dtype": "bfloat16", "page_size": 32},
+        "requests": [{"prompt": "x", "arrival": 2}],
+    }
+    once = serve_config(data, environ={"FD_DETERMINISTIC_MODE": "1"})
+    assert once.to_json()["engine"] == {**data["engine"], "device": "cpu"}
+    assert once.engine.arguments == {"page_size": 32}
+    with pytest.raises(ConfigError, match=r"dtype: expected one of .* got 'float8'"):
+        serve_config({**data, "engine": {"name": "transformers", "dtype": "float8"}})
+
+
 @pytest.mark.parametrize("key", ["arguments", "made_up"])
 def test_the_built_in_engine_has_no_arguments_of_others(key):
     with pytest.raises(ConfigError, match=f"unknown key '{key}'"):

@@ -137,3 +137,46 @@ def test_a_host_probe_is_given_the_memory_itself_where_all_rows_are_the_steps(ma
     x = tensor(np.ones((3, 2), np.float32))
     teller.op("0.x", x, "k")
     assert seen == [x.data_ptr()]
+
+
+def test_what_enters_a_module_and_several_outputs_as_one_op(made):
+    model, tensor = made
+    told = []
+    taps = [
+        Tap("0.input", "layers.0", entering=True, kernel="mine"),
+        Tap("0.both", "layers.0.inner", call=1, part=1, parts=2),
+        Tap("0.both", "layers.0.inner", call=0, part=0, parts=2),
+    ]
+    hooks = Hooks(model, taps, lambda *heard: told.append(heard))
+    with hooks.watching():
+        model(tensor(np.full((2, 3), 5, np.float32)))
+    (both, parts, kernel), (entering, x, mine) = told
+    assert (both, kernel, entering, mine) == ("0.both", "Identity", "0.input", "mine")
+    assert [float(arrays.host_view(part)[0, 0]) for part in parts] == [5.0, 10.0]
+    assert float(arrays.host_view(x)[0, 0]) == 5.0
+    assert hooks.calls == {"layers.0": 1, "layers.0.inner": 2}
+
+
+def test_parts_stand_side_by_side_on_the_host(made):
+    _, tensor = made
+    probe = Told()
+    teller = Teller(probe, {"0.x"}, on_device=False)
+    teller.begin(STEP, [1, 2, 3], LAYOUT)
+    first, second = np.arange(5, dtype=np.float32), np.arange(10, dtype=np.float32) + 10
+    teller.op("0.x", [tensor(first.reshape(5, 1)), tensor(second.reshape(1, 5, 2))], "k")
+    assert probe.ops[0][0][1].tolist() == [[0, 10, 11], [2, 14, 15], [3, 16, 17]]
+
+
+def test_half_an_op_is_not_told_and_not_kept(made):
+    model, tensor = made
+    told = []
+    taps = [
+        Tap("0.both", "layers.0.inner", call=0, parts=2),
+        Tap("0.both", "layers.0.inner", 0, 5, part=1, parts=2),
+    ]
+    hooks = Hooks(model, taps, lambda *heard: told.append(heard))
+    for _ in range(2):
+        with hooks.watching():
+            model(tensor(np.ones((2, 3), np.float32)))
+    assert told == []
+    assert hooks._parts == {}

@@ -1,0 +1,142 @@
+"""One forward pass of a transformers model, told to a Probe op by op.
+
+Every op that is expected is told once a step, or the step is refused: a trace with holes would be read as a
+model that computes less.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from detrec.engines.base import SAMPLE_OPS, Probe, Step
+from detrec.engines.builtin.model_config import ModelConfig
+from detrec.engines.hooks import Hooks, Layout, Tap, Teller
+from detrec.engines.transformers import library
+from detrec.engines.transformers.names import HEAD, ROPE, rope_ops, taps
+from detrec.errors import EngineError
+
+
+class Watch:
+    """Hooks on `model` that tell `probe` of the ops in `names`, and keep the logits of every step.
+
+    `kernels` names what computes "attn", "act" and "rope", which are no module's output.
+
+    Outputs are looked at on the host; those that lie on a GPU are copied there, one by one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: ModelConfig,
+        probe: Probe | None,
+        names: Collection[str],
+        kernels: Mapping[str, str],
+    ) -> None:
+        self.logits = np.zeros((0, 0), np.float32)
+        """The latest step's, float32 [S, vocabulary]."""
+        self._names = frozenset(names) if probe is not None else frozenset()
+        self._teller = Teller(probe, self._names, on_device=False) if probe is not None else None
+        self._told: Counter[str] = Counter()
+        self._layers = config.num_layers
+        self._layer = -1
+        self._step: Step | None = None
+        self._layout: Layout | None = None
+        wanted = [tap for tap in taps(config, kernels) if tap.op in self._names]
+        self._paths = {tap.path for tap in wanted} | {HEAD}
+        try:
+            self._hooks = Hooks(model, [*wanted, Tap("logits", HEAD)], self._took)
+        except KeyError as error:
+            raise library.moved(f"{type(model).__name__} has no module {error}") from None
+        self._undo: list[Callable[[], None]] = [self._hooks.remove]
+        if any(op in self._names for layer in range(self._layers) for op in rope_ops(layer)):
+            self._watch_rope(model, kernels["rope"])
+
+    def remove(self) -> None:
+        """Leave the model and its module as they were."""
+        while self._undo:
+            self._undo.pop()()
+
+    @contextmanager
+    def step(self, step: Step, tokens: Sequence[int], layout: Layout) -> Iterator[None]:
+        """Inside, the model runs `step`, its rows in outputs by `layout`."""
+        self._told.clear()
+        self._step, self._layout = step, layout
+        if self._teller:
+            self._teller.begin(step, tokens, layout)
+        with self._hooks.watching():
+            yield
+        self._check(step)
+
+    def _check(self, step: Step) -> None:
+        for path in sorted(self._paths):
+            if self._hooks.calls.get(path, 0) != 1:
+                times = self._hooks.calls.get(path, 0)
+                raise EngineError(
+                    f"step {step.index}: {path} ran {times} times, expected once",
+                    hint="is the model compiled, or are its layers run more than once?",
+                )
+        expected = self._names - set(SAMPLE_OPS)
+        wrong = sorted(name for name in expected if self._told[name] != 1)
+        if wrong:
+            raise EngineError(
+                f"step {step.index}: {wrong[0]} was told {self._told[wrong[0]]} times, expected once; "
+                f"{len(wrong)} such ops",
+                hint=f"detrec's adapter was tried with transformers {library.TRIED}",
+            )
+
+    def _took(self, op: str, output: Any, kernel: str) -> None:
+        self._told[op] += 1
+        if op == "logits":
+            self._took_logits(output, kernel)
+        elif self._teller:
+            parts = [part.cpu() for part in output] if isinstance(output, list) else output.cpu()
+            self._teller.op(op, parts, kernel)
+
+    def _took_logits(self, output: Any, kernel: str) -> None:
+        """Keep the rows that sample; the head runs on as many rows as there are requests, these first."""
+        assert self._step is not None
+        assert self._layout is not None
+        flat = output.detach().cpu().reshape(-1, output.shape[-1])
+        if len(flat) != self._layout.drawn:
+            raise EngineError(
+                f"step {self._step.index}: {HEAD} gave {len(flat)} rows, expected {self._layout.drawn}",
+                hint=f"detrec's adapter was tried with transformers {library.TRIED}",
+            )
+        self.logits = flat[self._layout.samples].float().numpy()
+        if self._teller and "logits" in self._names and len(self.logits):
+            # float32 of whatever dtype, as what the token is drawn from
+            self._teller.probe.op("logits", self.logits, 0, kernel)
+
+    def _watch_rope(self, model: Any, kernel: str) -> None:
+        """RoPE is a function of the model's module: told from there, the layer known by whose turn it is."""
+        home = library.module(type(model).__module__)
+        original = library.part(home, ROPE)
+
+        def told(*args: Any, **kwargs: Any) -> Any:
+            rotated = original(*args, **kwargs)
+            # another model of this module may run beside this one
+            if self._layer >= 0:
+                for op, part in zip(rope_ops(self._layer), rotated, strict=True):
+                    if op in self._names:
+                        # [1, heads, rows, head_dim]
+                        self._took(op, part.transpose(1, 2), kernel)
+            return rotated
+
+        def enter(layer: int) -> Callable[..., None]:
+            def entered(*_: Any) -> None:
+                self._layer = layer
+
+            return entered
+
+        def left(*_: Any) -> None:
+            self._layer = -1
+
+        for index, layer in enumerate(model.model.layers):
+            attention = library.part(layer, "self_attn")
+            self._undo.append(attention.register_forward_pre_hook(enter(index)).remove)
+            self._undo.append(attention.register_forward_hook(left).remove)
+        setattr(home, ROPE, told)
+        self._undo.append(lambda: setattr(home, ROPE, original))
