@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from importlib import metadata
 
 import pytest
 
@@ -23,8 +24,16 @@ def fake(tmp_path_factory):
 
 def test_a_plugin_that_does_not_load_is_noticed(tmp_path, monkeypatch):
     """FastDeploy goes on with its own runner, without a word: there would be nothing in the trace."""
-    with installed(tmp_path / "meta"):
-        points = tmp_path / "meta" / "detrec_plugins-0.dist-info" / "entry_points.txt"
+    meta = tmp_path / "meta"
+
+    def of_the_stand_in(group):
+        """detrec may be installed here too, and then its plugin loads."""
+        found = metadata.distributions(path=[str(meta)])
+        return [point for each in found for point in each.entry_points if point.group == group]
+
+    monkeypatch.setattr(metadata, "entry_points", of_the_stand_in)
+    with installed(meta):
+        points = meta / "detrec_plugins-0.dist-info" / "entry_points.txt"
         points.write_text(points.read_text().replace("model_runner", "no_such_function"))
         with pytest.raises(EngineError, match="did not load detrec's plugin") as raised:
             record(config(), str(tmp_path / "run.zarr"))

@@ -165,7 +165,7 @@ def test_all_of_it_is_told():
         stale=Stale(1, "r", 2),
     )
     found = evidence_of(full)
-    unmeasured = {"first", "field", "replays"}
+    unmeasured = {"first", "field", "replays", "dtype"}
     assert len(found) == len(asdict(full)) - len(unmeasured)
     assert len({evidence.kind for evidence in found}) == len(found)
     assert at("attn").step == 4
