@@ -47,14 +47,17 @@ _NEEDED = Evidence(
 )
 
 
-def classify(findings: Findings) -> Diagnosis:
-    """The cause of the divergence that was measured, with every measurement as evidence."""
+def classify(findings: Findings, *, can_run_again: bool = True) -> Diagnosis:
+    """The cause of the divergence that was measured, with every measurement as evidence.
+
+    `can_run_again`: a replay would run both sides again, as it does of the built-in engine alone.
+    """
     evidence = evidence_of(findings)
     for rule in RULES:
         if rule(findings):
             return Diagnosis(rule.cause, rule.name, rule.says(findings), evidence)
     # on another rank than rank 0 a replay would not run it again either
-    if findings.reference is None and not findings.first.rank:
+    if can_run_again and findings.reference is None and not findings.first.rank:
         evidence += (_NEEDED,)
     return Diagnosis("unknown", "nothing fits", _open(findings), evidence)
 

@@ -409,3 +409,10 @@ def test_no_class_appears_without_the_evidence_that_it_needs():
 def test_another_device_is_no_excuse(op, changes):
     low = replace(CASES["another device in low precision"], first=at(op), field=FIELDS[op])
     assert classify(replace(low, **changes)).cause == "unknown"
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_a_replay_could_add_is_told_only_where_one_could(again):
+    found = classify(traces_alone("attn"), can_run_again=again)
+    assert found.rule == "nothing fits"
+    assert ("needed" in {each.kind for each in found.evidence}) is again
