@@ -16,6 +16,7 @@ from detrec.errors import TraceIncomplete
 from detrec.recorder.chunks import CheckedChunks
 from detrec.recorder.digests import read_root
 from detrec.recorder.requests import REQUEST_ARRAYS, requests_from_arrays
+from detrec.recorder.row_columns import RowColumns, rows_of_chunks
 from detrec.recorder.schema import EVENT_KINDS, KINDS, growing_arrays, kinds_from_attributes
 from detrec.recorder.store import open_store
 
@@ -41,7 +42,7 @@ class Samples:
     finish: np.ndarray
 
 
-class TraceReader:
+class TraceReader(RowColumns):
     """The trace at `path`, a local path or any fsspec URL.
 
     `status` is recording, complete or failed (`reason` says why). Row columns are int32 [n_rows] in the order
@@ -114,26 +115,6 @@ class TraceReader:
         """What the recorder kept under `name`; None where nothing was."""
         key = f"attached/{name}"
         return self._chunks.file(key) if key in self._chunks.digests else None
-
-    @property
-    def row_step(self) -> np.ndarray:
-        """The step of each row."""
-        return self.column("rows/step")
-
-    @property
-    def row_request(self) -> np.ndarray:
-        """The request of each row, as an index of `requests`."""
-        return self.column("rows/request")
-
-    @property
-    def row_position(self) -> np.ndarray:
-        """The position of each row in its request."""
-        return self.column("rows/position")
-
-    @property
-    def row_token(self) -> np.ndarray:
-        """The input token of each row."""
-        return self.column("rows/token")
 
     @property
     def step_seconds(self) -> np.ndarray:
@@ -225,14 +206,13 @@ class TraceReader:
                 f"rows {start}:{stop} of rank {rank} are not among {self.n_rows} rows, {self.ranks} ranks"
             )
         spec = self._specs[path]
-        size, end = spec.chunk, spec.chunks(stop) if stop > start else 0
-        parts = [
-            self._latest_chunk(path, chunk, checked)[max(start - chunk * size, 0) : stop - chunk * size]
-            for chunk in range(start // size, end)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty(spec.shape(0), spec.dtype)
+        return rows_of_chunks(
+            lambda chunk: self._latest_chunk(path, chunk, checked),
+            spec.chunk,
+            start,
+            stop,
+            np.empty(spec.shape(0), spec.dtype),
+        )
 
     def _latest_chunk(self, path: str, chunk: int, checked: bool) -> np.ndarray:
         """A chunk of an array; the latest checked one of each array stays in memory."""

@@ -14,13 +14,14 @@ import numpy as np
 from detrec.engines.base import EventKind, Request
 from detrec.errors import TraceCorrupt
 from detrec.recorder.reader import Samples, TraceReader
+from detrec.recorder.row_columns import RowColumns, rows_of_chunks
 from detrec.recorder.schema import EVENT_KINDS
 from detrec.replayer.lanes import Lanes
 
 _CACHE_BYTES = 24 << 20
 
 
-class Side:
+class Side(RowColumns):
     """A trace as compare wants it (see `replayer.trace.Trace`), safe to read from several threads."""
 
     def __init__(self, reader: TraceReader) -> None:
@@ -41,26 +42,6 @@ class Side:
     def requests(self) -> tuple[Request, ...]:
         """The requests in effect."""
         return self.reader.requests
-
-    @property
-    def row_step(self) -> np.ndarray:
-        """The step of each row, ascending."""
-        return self.column("rows/step")
-
-    @property
-    def row_request(self) -> np.ndarray:
-        """The request of each row, as an index of `requests`."""
-        return self.column("rows/request")
-
-    @property
-    def row_position(self) -> np.ndarray:
-        """The position of each row."""
-        return self.column("rows/position")
-
-    @property
-    def row_token(self) -> np.ndarray:
-        """The input token of each row."""
-        return self.column("rows/token")
 
     def column(self, path: str) -> np.ndarray:
         """A whole array of steps, events, slices, rows or samples."""
@@ -92,14 +73,13 @@ class Side:
         """uint64 [stop - start, ops]; 0 is not recorded, or corrupt. Not `checked`, no digest is
         looked at.
         """
-        size = self.fingerprint_chunk_rows
-        parts = [
-            self._chunk(rank, chunk, checked)[max(start - chunk * size, 0) : stop - chunk * size]
-            for chunk in range(start // size, -(-stop // size) if stop > start else start // size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.ops)), np.uint64)
+        return rows_of_chunks(
+            lambda chunk: self._chunk(rank, chunk, checked),
+            self.fingerprint_chunk_rows,
+            start,
+            stop,
+            np.empty((0, len(self.ops)), np.uint64),
+        )
 
     def take(self, rows: np.ndarray, rank: int) -> np.ndarray:
         """Fingerprints of any rows, uint64 [rows, ops]; a row below 0 is not recorded."""
