@@ -156,6 +156,10 @@ class Rendezvous:
             who = (_PID, _BORN) if state else (_EXPECTED_PID, _EXPECTED_BORN)
             pid, born = self._lines[rank, who].tolist()
             if pid and state in (_ABSENT, _HERE) and _born(pid) != born:
+                if self._lines[rank, _STATE] != state:
+                    # it left, or gave up, before it died: its last word counts
+                    self.check(late)
+                    return
                 raise RankLost(f"rank {rank} (process {pid}) died")
         if _born(self._creator[0]) != self._creator[1]:
             raise RankLost(f"the process that started the ranks ({self._creator[0]}) died")

@@ -94,11 +94,11 @@ def ranks_as_threads() -> Iterator[None]:
         for rank in range(1, size):
             threads.append(threading.Thread(target=be, args=(name, rank, size), daemon=True))
             threads[-1].start()
-        return Ranks(Rendezvous.join(name, 0, size, 60.0))
+        return Ranks(Rendezvous.join(name, 0, size, 120.0))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ranks, "start", staticmethod(start))
         yield
     for thread in threads:
-        thread.join(20.0)
+        thread.join(120.0)
         assert not thread.is_alive(), "a rank did not see that the engine was closed"

@@ -7,7 +7,7 @@ from typing import Any
 from detrec.kernels.rendezvous import Rendezvous
 
 
-def in_ranks(world_size: int, work: Callable[[Rendezvous], Any], timeout_s: float = 20.0) -> list[Any]:
+def in_ranks(world_size: int, work: Callable[[Rendezvous], Any], timeout_s: float = 120.0) -> list[Any]:
     """What `work` gave in each rank; raises what the first rank that failed raised."""
     name = Rendezvous.create(world_size)
     results: list[Any] = [None] * world_size

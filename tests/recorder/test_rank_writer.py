@@ -224,10 +224,13 @@ run = Run(length=60, ranks=2)
 def play(writer, rank):
     for played in run.played:
         write_step(writer, played, rank)
-        # a run lasts long enough to be killed in its middle
         time.sleep(0.002)
+        if (played.step.index, rank) == (50, victim):
+            # whoever kills it is late: it must not have ended before
+            time.sleep(60)
 for line in sys.stdin:
-    path, seconds = line.split()
+    path, victim, seconds = line.split()
+    victim = int(victim)
     writer = open_writer(path, ranks=2, commit_steps=3, rank_seconds=float(seconds))
     ranks = []
     for rank in (0, 1):
@@ -250,7 +253,7 @@ for line in sys.stdin:
 """
 
 
-def wait_for(path: Path, steps: int, seconds: float = 10) -> None:
+def wait_for(path: Path, steps: int, seconds: float = 60) -> None:
     """Until so many steps are committed, if they ever are."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -277,15 +280,13 @@ def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_
             shutil.rmtree(path, ignore_errors=True)
             victim = trial % 3
             # rank 0 need not wait for a rank that is dead
-            nursery.stdin.write(f"{path} {0.05 if victim == 1 else 60}\n")
+            nursery.stdin.write(f"{path} {victim} {0.05 if victim == 1 else 60}\n")
             nursery.stdin.flush()
             ranks = [int(rank) for rank in nursery.stdout.readline().split()]
             if victim < 2:
                 wait_for(path, (0, 3, 12, 30)[trial // 3])
                 time.sleep(moments.uniform(0, 0.005))
-                # it may be done
-                with suppress(ProcessLookupError):
-                    os.kill(ranks[victim], signal.SIGKILL)
+                os.kill(ranks[victim], signal.SIGKILL)
             assert nursery.stdout.readline() == "dead\n"
             reader = TraceReader(path)
             assert_holds(reader, run, reader.n_steps)

@@ -71,7 +71,7 @@ def test_a_trace_that_is_being_recorded_is_read_up_to_its_last_commit(
     tmp_path: Path, small_chunks: None
 ) -> None:
     run = Run()
-    writer = open_writer(tmp_path / "run.zarr", commit_steps=7, commit_seconds=1e9)
+    writer = open_writer(tmp_path / "run.zarr", commit_steps=7)
     run.write(writer)
     reader = TraceReader(tmp_path / "run.zarr")
     assert reader.status == "recording"

@@ -55,7 +55,7 @@ def test_time_asks_for_commits_and_a_slow_store_for_fewer(
         original(self, key, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LocalStore, "patch", patch)
-    with open_writer(tmp_path / "run.zarr") as writer:
+    with open_writer(tmp_path / "run.zarr", commit_seconds=0.2) as writer:
         for played in run.played:
             clock[0] += step
             write_step(writer, played)
@@ -115,7 +115,7 @@ def test_ctrl_c_inside_a_commit_leaves_every_step_that_was_given(
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(LocalStore, name, interrupted)
-    writer = open_writer(tmp_path / "run.zarr", commit_steps=10, commit_seconds=1e9)
+    writer = open_writer(tmp_path / "run.zarr", commit_steps=10)
     calls = 0
     with pytest.raises(KeyboardInterrupt), writer:
         run.write(writer)
@@ -228,7 +228,7 @@ def test_a_manifest_that_is_not_json_is_refused_before_anything_is_made(tmp_path
 
 def test_what_is_recorded_is_copied(tmp_path: Path) -> None:
     run = Run()
-    with open_writer(tmp_path / "run.zarr", commit_seconds=1e9) as writer:
+    with open_writer(tmp_path / "run.zarr") as writer:
         for played in run.played:
             shared = played.fingerprints[0].copy()
             tokens = np.array(played.tokens)

@@ -202,7 +202,7 @@ def test_the_schedule_can_be_had_while_the_runs_are_compared(tmp_path: Path):
     def looked(what: str, done: int, total: int) -> None:
         looker = threading.Thread(target=lambda: got.append(len(survey.schedule)))
         looker.start()
-        looker.join(20)
+        looker.join(120)
 
     survey.compare(looked)
     assert got
