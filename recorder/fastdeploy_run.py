@@ -173,13 +173,15 @@ def _wait(order: Path, offline: Offline, requests: Sequence[Request], progress: 
     expected = sum(request.sampling.max_tokens for request in requests)
     due = time.monotonic()
     while True:
+        # before it is asked how far they are: who is done may end
+        alive = offline.alive()
         headers = _active(order, offline)
         for rank, header in enumerate(headers):
             if header.status == "failed":
                 raise EngineError(f"rank {rank} could not be recorded: {header.reason}")
         if all(header.status == "complete" for header in headers):
             return
-        if not offline.alive():
+        if not alive:
             raise EngineError(*_DEAD)
         if progress and time.monotonic() >= due:
             progress("run", _drawn(order), expected)

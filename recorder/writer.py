@@ -70,7 +70,7 @@ class TraceWriter:
         overwrite: bool = False,
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
-        rank_seconds: float = 10.0,
+        rank_seconds: float = 60.0,
     ) -> None:
         if not ops or len(set(ops)) != len(ops) or ranks < 1 or commit_steps < 1:
             raise ValueError("expected distinct ops, at least one rank and at least one step a commit")

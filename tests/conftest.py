@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, and where Triton's kernels run."""
+"""Fixtures shared by all tests, where Triton's kernels run, and what a user's shell must not change."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,12 @@ from tests.command import detrec
 # before anything imports Triton: without a GPU its kernels run in its interpreter
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# how wide and how coloured a terminal is decides what is printed, whether or not there is one
+for name in ("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "PY_COLORS"):
+    os.environ.pop(name, None)
+
+pytest_plugins = ["tests.failures"]
 
 
 @pytest.fixture(scope="session")

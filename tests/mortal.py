@@ -1,5 +1,5 @@
-"""A detrec that dies on time: `python -m tests.mortal STEP SECONDS ARGS` is `detrec ARGS`, killed SECONDS after
-it wrote step STEP; -1 is before the first.
+"""A detrec that dies on time: `python -m tests.mortal STEP SECONDS ARGS` is `detrec ARGS`, killed SECONDS
+after it wrote step STEP; -1 is before the first.
 
 Its own clock kills it, as suddenly as kill -9, so that it cannot get away from a killer who is late because
 the machine is busy. Where SECONDS is "wait" it goes no further than STEP, for whoever interrupts it.

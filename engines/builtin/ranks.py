@@ -30,7 +30,7 @@ LIMIT_S = 300.0
 COMPILING_LIMIT_S = 1200.0
 """The same where every rank has kernels to compile first, and eight may share a few cores."""
 
-_END_S = 3.0
+_END_S = 10.0
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from detrec.engines.builtin.other_rank import main; main(*sys.argv[2:])"

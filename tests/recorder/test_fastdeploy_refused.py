@@ -2,7 +2,7 @@
 
 import os
 import threading
-import time
+from functools import partialmethod
 from importlib import metadata
 
 import pytest
@@ -11,6 +11,7 @@ from detrec.errors import ConfigError, EngineError
 from detrec.recorder import fastdeploy_run
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
+from detrec.recorder.writer import TraceWriter
 from tests.command import detrec
 from tests.engines.fastdeploy.standin import FAKE, installed, plugin_metadata
 from tests.recorder.fastdeploy_runs import REQUESTS, config, serve_yaml
@@ -80,14 +81,12 @@ def test_a_worker_that_dies_leaves_what_it_recorded(fake, tmp_path, monkeypatch)
 
     def dying(self, *args):
         steps.append(len(steps))
-        if len(steps) == 3:
-            # longer than a recorder waits until it commits
-            time.sleep(0.25)
         if len(steps) == 4:
             raise SystemExit
         return settle(self, *args)
 
     monkeypatch.setattr(GPUModelRunner, "_postprocess", dying)
+    monkeypatch.setattr(TraceWriter, "__init__", partialmethod(TraceWriter.__init__, commit_steps=1))
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     with pytest.raises(EngineError, match="workers died"):
         record(config(), str(tmp_path / "run.zarr"))

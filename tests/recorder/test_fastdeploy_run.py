@@ -1,6 +1,7 @@
 """FastDeploy recorded and replayed from a serve.yaml, with the stand-in in its place."""
 
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -129,15 +130,16 @@ def test_what_a_rank_drew_for_itself_is_seen_though_the_broadcast_hides_it(two_r
 
     from tests.engines.fastdeploy import tiny
 
-    postprocess, drawing = GPUModelRunner._postprocess, []
+    # ranks are threads, which run side by side
+    postprocess, drawing = GPUModelRunner._postprocess, threading.local()
     forward = tiny.Sampler.forward
 
     def told(self, *args):
-        drawing[:] = [self.rank]
+        drawing.rank = self.rank
         return postprocess(self, *args)
 
     def off(self, logits, metadata, idxs):
-        return forward(self, logits * (-1 if drawing == [1] else 1), metadata, idxs)
+        return forward(self, logits * (-1 if getattr(drawing, "rank", 0) == 1 else 1), metadata, idxs)
 
     monkeypatch.setattr(GPUModelRunner, "_postprocess", told)
     monkeypatch.setattr(tiny.Sampler, "forward", off)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from textual import events
 
 from detrec.replayer.survey.survey import Survey
@@ -94,10 +95,13 @@ class Driver:
 async def driven(survey: Callable[[], Survey], size: tuple[int, int] = SMALL, **options: Any) -> Any:
     """An explorer of what `survey` opens, at rest."""
     app = Explorer(survey, write, **options)
-    async with app.run_test(size=size) as pilot:
-        driver = Driver(app, pilot)
-        await driver.settle()
-        yield driver
+    with pytest.MonkeyPatch.context() as patch:
+        # on a busy machine a message would be gone before it is read
+        patch.setattr("detrec.tui.status._SECONDS", 3600.0)
+        async with app.run_test(size=size) as pilot:
+            driver = Driver(app, pilot)
+            await driver.settle()
+            yield driver
 
 
 def drive(

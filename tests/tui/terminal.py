@@ -33,6 +33,7 @@ class Terminal:
             start_new_session=True,
         )  # fmt: skip
         self.drawn = b""
+        self._seen = 0
 
     def __enter__(self) -> "Terminal":
         return self
@@ -53,11 +54,13 @@ class Terminal:
             os.killpg(self._process.pid, signal.SIGWINCH)
 
     def until(self, text: str, limit: float = 60.0) -> bytes:
-        """What is drawn until `text` has been, from here on."""
-        begin, end = len(self.drawn), time.monotonic() + limit
-        while text.encode() not in self.drawn[begin:]:
+        """What is drawn until `text` has been, after the text that was waited for before."""
+        begin, end = self._seen, time.monotonic() + limit
+        while (at := self.drawn.find(text.encode(), begin)) < 0:
             assert time.monotonic() < end, f"{text!r} was not drawn, but {self.drawn[begin:][-2000:]!r}"
             self._read()
+        # a busy reader reads at once what was drawn after it, too
+        self._seen = at + len(text.encode())
         return self.drawn[begin:]
 
     def press(self, keys: str) -> None:

@@ -10,7 +10,7 @@ from fastdeploy.engine.request import RequestType
 from tests.engines.fastdeploy.tiny import CausalLM, Sampler
 
 # by configuration: where its ranks wait for each other, and what rank 0 drew
-_meetings, _meeting = {}, threading.Lock()
+_meeting = threading.Lock()
 
 
 class GPUModelRunner:
@@ -132,12 +132,13 @@ class GPUModelRunner:
         if ranks == 1:
             return
         with _meeting:
-            barrier, shared = _meetings.setdefault(id(self.fd_config), (threading.Barrier(ranks), {}))
+            new = threading.Barrier(ranks, timeout=120), {}
+            barrier, shared = vars(self.fd_config).setdefault("_meeting", new)
         if self.rank == 0:
             shared["tokens"] = tokens.copy()
-        barrier.wait(timeout=10)
+        barrier.wait()
         tokens[:] = shared["tokens"]
-        barrier.wait(timeout=10)
+        barrier.wait()
 
     def _settle(self, slot, length, token):
         inputs = self.slots
