@@ -77,9 +77,10 @@ def test_inv_freq_is_the_nearest_float64():
 
 def test_tables_are_sines_rounded_to_float32():
     frequencies = inv_freq(10000.0, 64)
-    began = time.perf_counter()
+    # of this thread, whatever else the machine does
+    began = time.thread_time()
     cos, sin = rope_tables(frequencies, 8192)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
     angle = np.arange(8192)[:, None] * frequencies
     for table, meant in ((cos, np.cos(angle)), (sin, np.sin(angle))):
         # the other last bit of two correct float64 sines moves a float32 rounding about once in 10^8
