@@ -28,7 +28,6 @@ from tests.kernels.gpu.device import FLOATS, device, fresh, host
 from tests.kernels.gpu.rank_processes import device_of, in_processes
 from tests.kernels.gpu.rank_sums import differing, parts_of, read, summed
 
-
 # how long those wait who must wait in vain: longer than one that was there a moment ago may be late
 LIMIT_S = 1.0
 
