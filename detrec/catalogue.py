@@ -1,20 +1,28 @@
 """What `detrec faults` prints: every reported cause, and whether it can be injected here."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detrec.engines.faults.base import Fault
 
 
 def faults() -> list[dict[str, Any]]:
     """What can be injected, then what cannot.
 
     Each: name; `cases`, its numbers in the list of reported causes; class; summary; parameters with their
-    defaults; source, where it was reported; `expects`, the verdict that a replay must give; `needs`, what an
-    engine lacks to show it, or None.
+    defaults (rank None: wherever the engine has it); source, where it was reported; `expects`, the verdict
+    that a replay must give; `needs`, what an engine lacks to show it, or None.
     """
     from detrec.engines.faults import FAULTS
     from detrec.engines.faults.needed import NEEDED
 
-    rows = [_row(fault, dict(fault.__init__.__kwdefaults__ or {}), None) for fault in FAULTS.values()]
+    rows = [_row(fault, _parameters(fault), None) for fault in FAULTS.values()]
     return rows + [_row(each, {}, each.needs) for each in NEEDED.values()]
+
+
+def _parameters(fault: "type[Fault]") -> dict[str, Any]:
+    own = dict(fault.__init__.__kwdefaults__ or {})
+    return own | {"rank": None} if fault.one_rank else own
 
 
 def _row(cause: Any, parameters: dict[str, Any], needs: str | None) -> dict[str, Any]:
@@ -34,11 +42,13 @@ def to_text(rows: list[dict[str, Any]]) -> str:
     """One block of four lines a cause."""
     lines = []
     for row in rows:
-        parameters = ",".join(f"{key}={value}" for key, value in row["parameters"].items())
+        given = {key: value for key, value in row["parameters"].items() if value is not None}
+        parameters = ",".join(f"{key}={value}" for key, value in given.items())
+        alone = "; with rank=R on that rank alone" if "rank" in row["parameters"] else ""
         cases = "".join(f", case {number}" for number in row["cases"])
         lines += [
             f"{row['name']}: needs {row['needs']}" if row["needs"] else f"{row['name']}:{parameters}",
-            f"    {row['summary']}",
+            f"    {row['summary']}{alone}",
             f"    {row['class']}; {row['source']}{cases}",
             f"    expects: {row['expects']}",
         ]

@@ -108,7 +108,7 @@ def same_bits(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, PackedWeight) and isinstance(b, PackedWeight):
         return a.shape == b.shape and same_bits(a.panels, b.panels)
-    if isinstance(a, (Penalties, Draws)):
+    if isinstance(a, (Batch, Penalties, Draws)) and type(a) is type(b):
         return all(same_bits(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     if isinstance(a, (np.ndarray, np.generic)) and isinstance(b, (np.ndarray, np.generic)):
         if a.dtype != b.dtype or a.shape != b.shape:

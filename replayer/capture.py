@@ -3,7 +3,6 @@
 Nothing else is kept: in any other step an op costs one look at a flag.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -46,12 +45,11 @@ class Capture:
     """An Instrument that keeps the op `name` of step `step`, and those that ran before it and after `after`.
 
     `moments` is by name, in the order in which they ran; empty until the step has run. `after` None, or an op
-    that is not run, keeps nothing but `name`. `shares` are the engine's, by op.
+    that is not run, keeps nothing but `name`.
     """
 
     def __init__(self, name: str, step: int, after: str | None = None) -> None:
         self.moments: dict[str, Moment] = {}
-        self.shares: Mapping[str, Share] = {}
         self.armed = False
         self._name, self._step, self._after = name, step, after
         self._open = False
@@ -75,10 +73,8 @@ class Capture:
         """Remember it; `args` are copies already."""
         assert self._now is not None, "an op outside of any step"
         kernel = op.kernel  # type: ignore[attr-defined]
-        self.moments[name] = Moment(
-            *(self._now, name, field, op, kernel, args, np.array(output), places_of(self._now, name)),
-            share=self.shares.get(name),
-        )
+        places = places_of(self._now, name)
+        self.moments[name] = Moment(self._now, name, field, op, kernel, args, np.array(output), places)
 
 
 class _Captured:

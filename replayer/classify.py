@@ -56,8 +56,7 @@ def classify(findings: Findings, *, can_run_again: bool = True) -> Diagnosis:
     for rule in RULES:
         if rule(findings):
             return Diagnosis(rule.cause, rule.name, rule.says(findings), evidence)
-    # on another rank than rank 0 a replay would not run it again either
-    if can_run_again and findings.reference is None and not findings.first.rank:
+    if can_run_again and findings.reference is None:
         evidence += (_NEEDED,)
     return Diagnosis("unknown", "nothing fits", _open(findings), evidence)
 

@@ -1,20 +1,14 @@
-"""What ranks do together at a divergence: what they brought to it, and the same done again by all of them.
+"""What ranks do together at a divergence: which ops, and what each rank brought to them."""
 
-A sum over ranks cannot be run by one of them. It is run again by all, each on what it gave, in the processes
-of a run that has ended there.
-"""
+from collections.abc import Sequence
+from dataclasses import replace
 
-from dataclasses import dataclass
-
-from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.recorder.reader import TraceReader
-from detrec.replayer.capture import Capture
-from detrec.replayer.experiments import company, most_rows
-from detrec.replayer.findings import Batches, Ranks, Repeats
+from detrec.replayer.findings import Ranks
 from detrec.replayer.witnesses import Place
 
-TIMES = 32, 4
-"""How often it is repeated on its own batch, and on each other one: the same on every rank."""
+_Sides = tuple[Sequence[int], Sequence[int]]
+"""Fingerprints by rank, of the recorded and of the replayed run."""
 
 _SUMMANDS = {"o_proj": "o_partial", "down_proj": "down_partial"}
 """What each rank gives to a sum, by bare names."""
@@ -27,58 +21,46 @@ def is_collective(name: str, field: str, ranks: int) -> bool:
 
 def rank_findings(recorded: TraceReader, replayed: TraceReader, place: Place) -> Ranks | None:
     """What the ranks of either run hold at the divergent cell; None where that says nothing."""
-    layer, _, op = place.name.rpartition(".")
-    summand = f"{layer}.{_SUMMANDS[op]}" if op in _SUMMANDS else ""
+    summand = summand_of(place.name)
     if max(recorded.ranks, replayed.ranks) == 1 and not summand:
         return None
     settings = [trace.manifest.get("config", {}).get("engine", {}) for trace in (recorded, replayed)]
     invariant = all(engine.get("reduction") == "tp_invariant" for engine in settings)
     if recorded.ranks != replayed.ranks:
         return Ranks(None, (recorded.ranks, replayed.ranks), invariant=invariant)
-    differ, _ = _differing(recorded, replayed, place, place.name)
-    equal = None
+    differ = _differing(*_prints(recorded, replayed, place, place.name))
+    brought = None
     if summand in recorded.ops and summand in replayed.ops:
-        unlike, whole = _differing(recorded, replayed, place, summand)
-        equal = not unlike if whole else None
-    return Ranks(equal, (recorded.ranks, replayed.ranks), differ, invariant)
+        brought = _prints(recorded, replayed, place, summand)
+    return Ranks(_equal(brought), (recorded.ranks, replayed.ranks), differ, invariant)
 
 
-def _differing(
-    recorded: TraceReader, replayed: TraceReader, place: Place, op: str
-) -> tuple[tuple[int, ...], bool]:
-    """The ranks that have not the recorded fingerprint, and whether all of both runs have one."""
+def summand_of(name: str) -> str:
+    """The op by which each rank gives to that sum; "" for what is no sum."""
+    layer, _, op = name.rpartition(".")
+    return f"{layer}.{_SUMMANDS[op]}" if op in _SUMMANDS else ""
+
+
+def ranks_again(ranks: Ranks, outputs: _Sides, summands: _Sides | None) -> Ranks:
+    """`ranks` of another op, by what both runs gave when they were run again; `summands` of a sum."""
+    return replace(ranks, equal_partials=_equal(summands), differ=_differing(*outputs))
+
+
+def _prints(recorded: TraceReader, replayed: TraceReader, place: Place, op: str) -> _Sides:
     here, there = (
         [int(run.fingerprints(row, row + 1, rank)[0, run.ops.index(op)]) for rank in range(run.ranks)]
         for run, row in ((recorded, place.recorded_row), (replayed, place.replayed_row))
     )
-    return tuple(rank for rank in range(len(here)) if here[rank] != there[rank]), all(here) and all(there)
+    return here, there
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A job for every rank: room for experiments on whatever was captured."""
-
-    def __call__(self, engine: BuiltinEngine) -> None:
-        """Make it."""
-        lengths = [len(moment.output) for moment in _capture(engine).moments.values()]
-        rows = most_rows(max(lengths, default=1))
-        engine.reserve(rows, rows)
+def _differing(here: Sequence[int], there: Sequence[int]) -> tuple[int, ...]:
+    """The ranks that have not the recorded fingerprint."""
+    return tuple(rank for rank in range(len(here)) if here[rank] != there[rank])
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A job for every rank: the captured op `name`, again and in other company, as seen by one row."""
-
-    name: str
-    request: str
-    position: int
-
-    def __call__(self, engine: BuiltinEngine) -> tuple[Repeats, Batches] | None:
-        """None where the run did not come there: then no rank's did."""
-        moment = _capture(engine).moments.get(self.name)
-        row = None if moment is None else moment.row(self.request, self.position)
-        return None if moment is None or row is None else company(moment, row, TIMES)
-
-
-def _capture(engine: BuiltinEngine) -> Capture:
-    return next(instrument for instrument in engine.instruments if isinstance(instrument, Capture))
+def _equal(summands: _Sides | None) -> bool | None:
+    """Did all ranks give the same to a sum in both runs? None where not all have a fingerprint."""
+    if summands is None or not all(all(side) for side in summands):
+        return None
+    return not _differing(*summands)

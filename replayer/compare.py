@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from detrec.replayer.agreement import ranks_disagree
+from detrec.replayer.agreement import Disagreement, ranks_disagree
 from detrec.replayer.align import Places
 from detrec.replayer.cells import Cells, Pairs, compare_cells, join
 from detrec.replayer.columns import sample_ops
@@ -17,9 +17,9 @@ from detrec.replayer.comparison import Comparison, Counts, RowCounts
 from detrec.replayer.divergence import Divergence, DivergentRows, born, first_of, split_name
 from detrec.replayer.manifest_diff import manifest_diff
 from detrec.replayer.pairing import Pairing, pairing
-from detrec.replayer.schedule_diff import schedule_diff, seed_diff
+from detrec.replayer.schedule_diff import ScheduleDiff, schedule_diff, seed_diff
 from detrec.replayer.step_map import StepMap
-from detrec.replayer.tokens import compare_tokens
+from detrec.replayer.tokens import Tokens, compare_tokens
 from detrec.replayer.trace import Trace
 
 _NEVER = np.iinfo(np.int32).max
@@ -43,30 +43,17 @@ def compare(
     """
     begin = time.perf_counter()
     pairs = pairs or pairing(recorded, replayed)
-    own_ids = tuple(request.id for request in recorded.requests)
-    numbers = (pairs.recorded.number, pairs.replayed.number)
+    ids = tuple(request.id for request in recorded.requests)
     draws = pairs.recorded.draws, pairs.replayed.draws
-    tokens, flips = compare_tokens(*draws, pairs.samples, own_ids)
-    schedule = schedule_diff(recorded, replayed, numbers, pairs.ids, prefix=recorded.status != "complete")
-
+    tokens, flips = compare_tokens(*draws, pairs.samples, ids)
     steps = StepMap(recorded.row_step, recorded.n_steps, len(pairs.columns.names), pairs.columns.n_lanes)
     cells, divergent = _compare_cells(pairs, steps, progress, sighted)
-    missing = cells.missing + _lost(pairs)
     flipped_at = _places(pairs.recorded.samples, pairs.samples.recorded[flips])
     own = born(divergent, _flipped(pairs, flipped_at))
-    n_born = int(divergent.at_op[own].sum())
-    counts = Counts(
-        cells.compared, cells.compared - cells.divergent, n_born, cells.divergent - n_born, missing
-    )
-    row_counts = _row_counts(pairs, flipped_at)
     at = first_of(divergent, own, recorded.row_step)
-    if counts.born or counts.inherited or len(flips):
-        verdict = "diverged"
-    else:
-        whole = counts.compared and not counts.missing and not row_counts.missing and tokens.equal
-        verdict = "identical" if whole else "incomplete"
-    alike = verdict == "identical" and recorded.ranks == replayed.ranks
-    disagreement = ranks_disagree(recorded)
+    counts = _counts(pairs, cells, int(divergent.at_op[own].sum()))
+    row_counts = _row_counts(pairs, flipped_at)
+    verdict = _verdict(counts, row_counts, tokens, flipped=len(flips) > 0)
     return Comparison(
         verdict=verdict,
         first=None if at is None else _describe(pairs, divergent, at),
@@ -74,18 +61,49 @@ def compare(
         rows=row_counts,
         tokens=tokens,
         manifest_diff=manifest_diff(recorded, replayed),
-        schedule_diff=schedule + seed_diff(*draws, pairs.samples, own_ids),
+        schedule_diff=_schedule(pairs) + seed_diff(*draws, pairs.samples, ids),
         kernels=None if at is None else _kernels(pairs, divergent, at),
         ops=pairs.columns.names,
         ranks=pairs.columns.n_lanes,
         incomparable=pairs.columns.incomparable,
         divergent=divergent,
         born=own,
-        disagreements=(disagreement, disagreement if alike else ranks_disagree(replayed)),
+        disagreements=_disagreements(recorded, replayed, verdict),
         unread=cells.unread,
         seconds=time.perf_counter() - begin,
         steps=steps,
     )
+
+
+def _counts(pairs: Pairing, cells: Cells, n_born: int) -> Counts:
+    inherited = cells.divergent - n_born
+    equal, missing = cells.compared - cells.divergent, cells.missing + _lost(pairs)
+    return Counts(cells.compared, equal, n_born, inherited, missing)
+
+
+def _verdict(counts: Counts, rows: RowCounts, tokens: Tokens, *, flipped: bool) -> str:
+    """`flipped`: a token was drawn differently."""
+    if counts.born or counts.inherited or flipped:
+        return "diverged"
+    whole = counts.compared and not counts.missing and not rows.missing and tokens.equal
+    return "identical" if whole else "incomplete"
+
+
+def _schedule(pairs: Pairing) -> ScheduleDiff:
+    recorded, replayed = pairs.recorded, pairs.replayed
+    return schedule_diff(
+        *(recorded.trace, replayed.trace, (recorded.number, replayed.number), pairs.ids),
+        prefix=recorded.trace.status != "complete",
+    )
+
+
+def _disagreements(
+    recorded: Trace, replayed: Trace, verdict: str
+) -> tuple[Disagreement | None, Disagreement | None]:
+    """Where the ranks of either run first disagree; of two runs that are the same it is the same."""
+    found = ranks_disagree(recorded)
+    alike = verdict == "identical" and recorded.ranks == replayed.ranks
+    return found, found if alike else ranks_disagree(replayed)
 
 
 def _beside(places: Places, entries: np.ndarray, recorded: np.ndarray, replayed: np.ndarray) -> Pairs:

@@ -5,11 +5,26 @@ Pure. A finding that was not measured gives no evidence.
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from detrec.replayer.diagnosis import Evidence
-from detrec.replayer.findings import Findings
+from detrec.replayer.findings import (
+    Batches,
+    Cache,
+    Difference,
+    Draw,
+    Findings,
+    Graft,
+    Ranks,
+    Reference,
+    Repeats,
+    Stale,
+    Weight,
+)
+from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDifference
+
+T = TypeVar("T")
 
 _SHOWN = 3
 _OUTCOMES = {
@@ -28,15 +43,34 @@ _GRAFTS = {
 
 def evidence_of(findings: Findings) -> tuple[Evidence, ...]:
     """Everything that was measured, in the order in which it was looked at."""
-    found = (make(findings) for make in _ALL)
-    return tuple(evidence for evidence in found if evidence is not None)
+    step = findings.first.step
+    made = (
+        _of(findings.kernels, kernels),
+        _of(findings.manifest or None, manifest),
+        _of(findings.schedule or None, lambda found: schedule(found, step)),
+        _of(findings.reference, reference),
+        _of(findings.again or None, again),
+        _of(findings.weights, weights),
+        _of(findings.graft, graft),
+        _of(findings.repeats, repeats),
+        _of(findings.batches, batches),
+        _of(findings.difference, difference),
+        _of(findings.cache, cache),
+        _of(findings.stale, stale),
+        _of(findings.draw, draw),
+        _of(findings.ranks, ranks),
+    )
+    return tuple(evidence for evidence in made if evidence is not None)
 
 
-def kernels(findings: Findings) -> Evidence | None:
+def _of(found: T | None, say: Callable[[T], Evidence | None]) -> Evidence | None:
+    """What was not measured gives no evidence."""
+    return None if found is None else say(found)
+
+
+def kernels(found: tuple[str, str]) -> Evidence:
     """Which kernels ran the op, where that is not the same."""
-    if findings.kernels is None:
-        return None
-    recorded, replayed = findings.kernels
+    recorded, replayed = found
     return Evidence(
         "kernel",
         f"recorded {recorded or 'none'}, replayed {replayed or 'none'}",
@@ -44,51 +78,41 @@ def kernels(findings: Findings) -> Evidence | None:
     )
 
 
-def manifest(findings: Findings) -> Evidence | None:
+def manifest(found: tuple[ManifestDifference, ...]) -> Evidence:
     """What the runs were told differently."""
-    if not findings.manifest:
-        return None
-    keys = [difference.key for difference in findings.manifest]
+    keys = [difference.key for difference in found]
     return Evidence(
         "manifest",
         f"the runs were told differently: {_some(keys)}",
-        {"differences": [asdict(difference) for difference in findings.manifest]},
+        {"differences": [asdict(difference) for difference in found]},
     )
 
 
-def schedule(findings: Findings) -> Evidence | None:
+def schedule(found: tuple[ScheduleDifference, ...], step: int) -> Evidence:
     """Schedule differences up to the step of the divergence."""
-    if not findings.schedule:
-        return None
-    texts = [_difference(difference) for difference in findings.schedule]
+    texts = [_difference(difference) for difference in found]
     return Evidence(
         "schedule",
-        f"up to step {findings.first.step}: {_some(texts, '; ')}",
-        {"differences": [asdict(difference) for difference in findings.schedule]},
+        f"up to step {step}: {_some(texts, '; ')}",
+        {"differences": [asdict(difference) for difference in found]},
     )
 
 
-def reference(findings: Findings) -> Evidence | None:
+def reference(found: Reference) -> Evidence:
     """Whether the recorded run can be had again."""
-    if findings.reference is None:
-        return None
-    gives = "gives the recorded bits here" if findings.reference.reproduces else "gives other bits here too"
-    return Evidence(
-        "reference", f"run again with the recorded settings, it {gives}", asdict(findings.reference)
-    )
+    gives = "gives the recorded bits here" if found.reproduces else "gives other bits here too"
+    return Evidence("reference", f"run again with the recorded settings, it {gives}", asdict(found))
 
 
-def weights(findings: Findings) -> Evidence | None:
+def weights(found: tuple[Weight, ...]) -> Evidence:
     """Whether the model's tensors are the recorded ones."""
-    if findings.weights is None:
-        return None
-    facts = {"tensors": [asdict(weight) for weight in findings.weights]}
-    if not findings.weights:
+    facts = {"tensors": [asdict(weight) for weight in found]}
+    if not found:
         return Evidence("weights", "no tensor of the model was seen to differ", facts)
-    if len(findings.weights) > 1:
-        names = _some([weight.name for weight in findings.weights])
-        return Evidence("weights", f"{len(findings.weights)} tensors have other bits: {names}", facts)
-    (weight,) = findings.weights
+    if len(found) > 1:
+        names = _some([weight.name for weight in found])
+        return Evidence("weights", f"{len(found)} tensors have other bits: {names}", facts)
+    (weight,) = found
     if weight.element is not None and weight.bit is not None:
         return Evidence(
             "weights", f"{weight.name}: bit {weight.bit} of element {weight.element} differs", facts
@@ -97,38 +121,32 @@ def weights(findings: Findings) -> Evidence | None:
     return Evidence("weights", f"{weight.name} has other bits{count}", facts)
 
 
-def graft(findings: Findings) -> Evidence | None:
+def graft(found: Graft) -> Evidence:
     """Either run's op on the other's inputs."""
-    if findings.graft is None:
-        return None
-    if findings.graft.unequal_inputs:
-        inputs = f"inputs differ ({_some(findings.graft.unequal_inputs)})"
+    if found.unequal_inputs:
+        inputs = f"inputs differ ({_some(found.unequal_inputs)})"
     else:
         inputs = "all inputs are equal"
-    forth = findings.graft.replayed_op_on_recorded_inputs
-    back = findings.graft.recorded_op_on_replayed_inputs
+    forth = found.replayed_op_on_recorded_inputs
+    back = found.recorded_op_on_replayed_inputs
     gives = _GRAFTS.get((forth, back)) or (
         f"the replayed op on recorded inputs gives {_OUTCOMES[forth]}, "
         f"the recorded op on replayed inputs {_OUTCOMES[back]}"
     )
-    facts = asdict(findings.graft) | {"unequal_inputs": list(findings.graft.unequal_inputs)}
+    facts = asdict(found) | {"unequal_inputs": list(found.unequal_inputs)}
     return Evidence("graft", f"{inputs}; {gives}", facts)
 
 
-def repeats(findings: Findings) -> Evidence | None:
+def repeats(found: Repeats) -> Evidence:
     """The op again and again on one input."""
-    if findings.repeats is None:
-        return None
-    times, distinct = findings.repeats.times, findings.repeats.distinct
+    times, distinct = found.times, found.distinct
     gave = "one and the same output" if distinct == 1 else f"{distinct} different outputs"
-    return Evidence("repeat", f"run {times} times on one input, the op gave {gave}", asdict(findings.repeats))
+    return Evidence("repeat", f"run {times} times on one input, the op gave {gave}", asdict(found))
 
 
-def batches(findings: Findings) -> Evidence | None:
+def batches(found: Batches) -> Evidence:
     """The row in other company."""
-    if findings.batches is None:
-        return None
-    facts = asdict(findings.batches)
+    facts = asdict(found)
     kept, moved = ([name for name, same in facts.items() if same is wanted] for wanted in (True, False))
     texts = [
         f"{' and '.join(names)} {what}"
@@ -138,11 +156,8 @@ def batches(findings: Findings) -> Evidence | None:
     return Evidence("batch", ", ".join(texts), facts)
 
 
-def difference(findings: Findings) -> Evidence | None:
+def difference(found: Difference) -> Evidence:
     """How the two outputs differ."""
-    if findings.difference is None:
-        return None
-    found = findings.difference
     text = (
         f"{found.elements:,} of {found.size:,} elements differ in {found.rows:,} rows, {found.pattern}: "
         f"{found.flipped_bits:,} bits, at most {found.max_ulp:,} ULP"
@@ -151,11 +166,9 @@ def difference(findings: Findings) -> Evidence | None:
     return Evidence("tensors", text + finite, asdict(found))
 
 
-def cache(findings: Findings) -> Evidence | None:
+def cache(found: Cache) -> Evidence:
     """The KV that the row reads."""
-    if findings.cache is None:
-        return None
-    found, facts = findings.cache, asdict(findings.cache)
+    facts = asdict(found)
     if not found.unequal:
         return Evidence("cache", "the KV it reads is equal in both runs", facts)
     wrote = "it was written alike" if found.written_alike else "it was written differently"
@@ -166,11 +179,8 @@ def cache(findings: Findings) -> Evidence | None:
     return Evidence("cache", text, facts)
 
 
-def draw(findings: Findings) -> Evidence | None:
+def draw(found: Draw) -> Evidence:
     """What keyed the draw."""
-    if findings.draw is None:
-        return None
-    found = findings.draw
     sides = [
         f"{name} {ours}" if ours == theirs else f"{name} recorded {ours}, replayed {theirs}"
         for name, ours, theirs in (
@@ -182,11 +192,8 @@ def draw(findings: Findings) -> Evidence | None:
     return Evidence("draw", f"{logprobs}; {'; '.join(sides)}", asdict(found))
 
 
-def stale(findings: Findings) -> Evidence | None:
+def stale(found: Stale) -> Evidence:
     """The earlier row whose output this is."""
-    if findings.stale is None:
-        return None
-    found = findings.stale
     text = (
         f"the replayed output is, bit for bit, that of request {found.request}, position {found.position} "
         f"in step {found.step}"
@@ -194,19 +201,14 @@ def stale(findings: Findings) -> Evidence | None:
     return Evidence("stale", text, asdict(found))
 
 
-def again(findings: Findings) -> Evidence | None:
+def again(found: str) -> Evidence:
     """What the replay gave at that place when it was run once more."""
-    if not findings.again:
-        return None
-    outcome = {**_OUTCOMES, "other": "neither output"}[findings.again]
-    return Evidence("again", f"replayed once more, the op gave {outcome}", {"outcome": findings.again})
+    outcome = {**_OUTCOMES, "other": "neither output"}[found]
+    return Evidence("again", f"replayed once more, the op gave {outcome}", {"outcome": found})
 
 
-def ranks(findings: Findings) -> Evidence | None:
+def ranks(found: Ranks) -> Evidence | None:
     """What the ranks brought to a collective."""
-    if findings.ranks is None:
-        return None
-    found = findings.ranks
     recorded, replayed = found.sizes
     texts = []
     if recorded != replayed:
@@ -221,12 +223,6 @@ def ranks(findings: Findings) -> Evidence | None:
     # lists, as JSON has them
     facts = {**asdict(found), "sizes": [recorded, replayed], "differ": list(found.differ)}
     return Evidence("ranks", "; ".join(texts), facts) if texts else None
-
-
-_ALL: tuple[Callable[[Findings], Evidence | None], ...] = (
-    *(kernels, manifest, schedule, reference, again, weights, graft),
-    *(repeats, batches, difference, cache, stale, draw, ranks),
-)
 
 
 def _difference(found: ScheduleDifference) -> str:

@@ -4,7 +4,8 @@ Nothing of the engine changes: an op that writes to the KV cache gets a copy of 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,25 @@ _PADDED = (32, 64, 128)
 """Sizes to which a batch is filled up: kernels change their ways at powers of two."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One run's side of an experiment: an op as it ran, and how to run it on other arguments.
+
+    `moments`: by rank, of those that run it together, or of the one that does; `rank` is whose `row` is
+    looked at. `run` gives the outputs for other arguments, both by rank.
+    """
+
+    moments: Mapping[int, Moment]
+    rank: int
+    row: int
+    run: Callable[[Mapping[int, tuple[Any, ...]]], Mapping[int, np.ndarray]]
+
+    @property
+    def moment(self) -> Moment:
+        """The op on the rank that is looked at."""
+        return self.moments[self.rank]
+
+
 def most_rows(rows: int) -> int:
     """The most rows that an experiment on a batch of `rows` runs at once."""
     return max(_sizes(rows))
@@ -46,10 +66,16 @@ def outcome(moment: Moment, args: tuple[Any, ...]) -> np.ndarray:
     return np.array(moment.op(moment.name, *args))
 
 
+def prints_of(output: np.ndarray, share: Share | None = None) -> list[int]:
+    """Each row's fingerprint, as a trace has it; `share`: what the rank holds of the rows."""
+    out, x = np.empty(len(output), np.uint64), np.ascontiguousarray(output)
+    prints: list[int] = (fingerprint(x, out) if share is None else share_fingerprint(x, share, out)).tolist()
+    return prints
+
+
 def print_of(output: np.ndarray, row: int, share: Share | None = None) -> int:
-    """The fingerprint of one row of an output, as a trace has it; `share`: what the rank holds of the row."""
-    out, x = np.empty(1, np.uint64), np.ascontiguousarray(output[row : row + 1])
-    return int((fingerprint(x, out) if share is None else share_fingerprint(x, share, out))[0])
+    """The fingerprint of one row of an output."""
+    return prints_of(output[row : row + 1], share)[0]
 
 
 def company(moment: Moment, row: int, times: tuple[int, int] | None = None) -> tuple[Repeats, Batches]:
@@ -75,21 +101,22 @@ def company(moment: Moment, row: int, times: tuple[int, int] | None = None) -> t
     return repeats, Batches(*same)
 
 
-def graft(
-    recorded: tuple[Moment, int], replayed: tuple[Moment, int], prints: tuple[int, int]
-) -> Graft | None:
-    """Either run's op on the other's inputs of one row: (moment, row) of both runs.
+def graft(recorded: Held, replayed: Held, prints: tuple[int, int]) -> Graft | None:
+    """Either run's op on the other's inputs of one row.
 
     `prints` are the recorded and the replayed fingerprint of the row. A run that had other rows beside it
     keeps them. None where the inputs of one run do not fit into the other.
     """
-    (ours, row), (theirs, other) = recorded, replayed
-    forth = _grafted(theirs, other, ours, row)
-    back = _grafted(ours, row, theirs, other)
+    forth = _grafted(replayed, recorded)
+    back = _grafted(recorded, replayed)
     if forth is None or back is None:
         return None
-    unequal = unequal_inputs(given(ours, row), given(theirs, other))
-    return Graft(unequal, named(forth, prints), named(back, prints))
+    unequal = dict.fromkeys(
+        name
+        for ours, theirs in _ranks(recorded, replayed)
+        for name in unequal_inputs(given(ours, recorded.row), given(theirs, replayed.row))
+    )
+    return Graft(tuple(unequal), named(forth, prints), named(back, prints))
 
 
 def named(found: int, prints: tuple[int, int]) -> str:
@@ -97,14 +124,22 @@ def named(found: int, prints: tuple[int, int]) -> str:
     return dict(zip(prints, ("recorded", "replayed"), strict=True)).get(found, "other")
 
 
-def _grafted(host: Moment, row: int, donor: Moment, other: int) -> int | None:
+def _ranks(one: Held, other: Held) -> Iterator[tuple[Moment, Moment]]:
+    """Both runs' moments, rank by rank."""
+    return zip(one.moments.values(), other.moments.values(), strict=True)
+
+
+def _grafted(host: Held, donor: Held) -> int | None:
     """The fingerprint that the host's op gives its row with the inputs of the donor's."""
-    if host.places == donor.places:
+    args: dict[int, tuple[Any, ...]] = {}
+    for rank, (ours, theirs) in zip(host.moments, _ranks(host, donor), strict=True):
         # the same rows: all of the donor's batch, cache and placement included
-        args: tuple[Any, ...] | None = donor.args
-    else:
-        args = transplanted(given(host, row), given(donor, other))
-    return None if args is None else print_of(outcome(host, args), row, host.share)
+        alike = ours.places == theirs.places
+        taken = theirs.args if alike else transplanted(given(ours, host.row), given(theirs, donor.row))
+        if taken is None:
+            return None
+        args[rank] = taken
+    return print_of(host.run(args)[host.rank], host.row, host.moment.share)
 
 
 def _outputs(moment: Moment, rows: Sequence[int], row: int, times: int) -> frozenset[bytes]:

@@ -1,15 +1,13 @@
 """From two traces that diverge to a cause: measure, then classify. Where that fails, the verdict stands."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from detrec.config import FOREIGN
-from detrec.engines.start import Progress
 from detrec.errors import DetrecError
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.classify import classify
 from detrec.replayer.comparison import Comparison
-from detrec.replayer.diagnose import find, inspect
+from detrec.replayer.diagnose import Made, find, inspect
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.stale import stale_row
 
@@ -23,36 +21,17 @@ def explain_traces(recorded: TraceReader, replayed: TraceReader, comparison: Com
 
 
 def explain_replay(
-    recorded: TraceReader,
-    replayed: TraceReader,
-    comparison: Comparison,
-    *,
-    overrides: Sequence[str],
-    mode: str,
-    fault: str,
-    keep_tensors: str | None,
-    notify: Callable[[str], None],
-    progress: Progress | None,
+    recorded: TraceReader, replayed: TraceReader, comparison: Comparison, made: Made
 ) -> Diagnosis | None:
     """Why a replay diverged, by running both sides again; None where no fingerprint differs.
 
-    None too, and `notify` told why, where it cannot be looked into.
+    None too, and `made.notify` told why, where it cannot be looked into.
     """
     if comparison.first is None:
         return None
     try:
-        found = find(
-            recorded,
-            replayed,
-            comparison,
-            overrides=overrides,
-            mode=mode,
-            fault=fault,
-            keep_tensors=keep_tensors,
-            notify=notify,
-            progress=progress,
-        )
+        found = find(recorded, replayed, comparison, made)
     except DetrecError as error:
-        notify(f"not diagnosed: {error}")
+        made.notify(f"not diagnosed: {error}")
         return None
     return classify(replace(found, stale=stale_row(recorded, replayed, comparison)))

@@ -20,6 +20,7 @@ from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
+from detrec.replayer.diagnose import Made
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
@@ -67,6 +68,28 @@ def replay(
     step was committed.
     """
     begin = time.perf_counter()
+    recorded, config = _checked(trace, overrides, mode, by_sketch=by_sketch)
+    if output is not None:
+        TraceWriter.check_free(output, overwrite=overwrite)
+    _check_folder(keep_tensors, diagnose=diagnose)
+    with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
+        path = output or str(Path(scratch) / "replayed.zarr")
+        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
+        again = TraceReader(path)
+        comparison = compare(recorded, again, progress=progress)
+        sketched = again.has_sketches and recorded.has_sketches
+        tolerance = compare_sketches(recorded, again) if sketched else None
+        diagnosis = None
+        if diagnose:
+            made = Made(overrides, mode, fault, keep_tensors, notify, progress)
+            diagnosis = _why(config, recorded, again, comparison, made)
+    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def _checked(
+    trace: str, overrides: Sequence[str], mode: str, *, by_sketch: bool
+) -> tuple[TraceReader, ServeConfig]:
+    """The trace, and what to replay it by."""
     if mode not in MODES:
         raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
     recorded = TraceReader(trace)
@@ -78,39 +101,25 @@ def replay(
         raise ConfigError(
             "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
         )
-    if output is not None:
-        TraceWriter.check_free(output, overwrite=overwrite)
+    return recorded, config
+
+
+def _check_folder(keep_tensors: str | None, *, diagnose: bool) -> None:
     if keep_tensors is not None and not diagnose:
         raise ConfigError(
             "--keep-tensors: nothing is kept without a diagnosis", hint="leave out --no-diagnose"
         )
     if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
         raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
-    with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
-        path = output or str(Path(scratch) / "replayed.zarr")
-        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
-        again = TraceReader(path)
-        comparison = compare(recorded, again, progress=progress)
-        tolerance = (
-            compare_sketches(recorded, again) if again.has_sketches and recorded.has_sketches else None
-        )
-        diagnosis = None
-        if diagnose and {config.engine.name, recorded.manifest["config"]["engine"]["name"]} & {*FOREIGN}:
-            # only the built-in engine can be looked into by running it again
-            diagnosis = explain_traces(recorded, again, comparison)
-        elif diagnose:
-            diagnosis = explain_replay(
-                recorded,
-                again,
-                comparison,
-                overrides=overrides,
-                mode=mode,
-                fault=fault,
-                keep_tensors=keep_tensors,
-                notify=notify,
-                progress=progress,
-            )
-    return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def _why(
+    config: ServeConfig, recorded: TraceReader, again: TraceReader, comparison: Comparison, made: Made
+) -> Diagnosis | None:
+    """The diagnosis; only the built-in engine can be looked into by running it again."""
+    if {config.engine.name, recorded.manifest["config"]["engine"]["name"]} & {*FOREIGN}:
+        return explain_traces(recorded, again, comparison)
+    return explain_replay(recorded, again, comparison, made)
 
 
 def _run(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.kernels.cpu.flipped_bit import flipped_bit
 from detrec.kernels.cpu.packed import PackedWeight
@@ -49,12 +50,13 @@ def tensors_of(op: str, argument: str, shapes: Shapes) -> tuple[str, ...]:
     return tuple(name for name in names if name in shapes)
 
 
-def changed_in_memory(recorded: Moment, replayed: Moment, shapes: Shapes) -> tuple[Weight, ...]:
-    """The tensors that one op was given with other bits in the two runs.
+def changed_in_memory(recorded: Moment, replayed: Moment, cut: Cut) -> tuple[Weight, ...]:
+    """The tensors that one op was given with other bits in the two runs; both held what `cut` says.
 
     () too where they are not stored alike, and so cannot be compared.
     """
     found = []
+    shapes = cut.local().shapes()
     for index, (argument, _) in enumerate(ARGUMENTS[recorded.field]):
         names = tensors_of(recorded.name, argument, shapes)
         ours, theirs = recorded.args[index], replayed.args[index]
@@ -67,7 +69,7 @@ def changed_in_memory(recorded: Moment, replayed: Moment, shapes: Shapes) -> tup
         for name in names:
             stop = start + shapes[name][0]
             if not same_bits(left[start:stop], right[start:stop]):
-                found.append(_weight(name, left[start:stop], right[start:stop]))
+                found.append(_weight(name, left[start:stop], right[start:stop], cut))
             start = stop
     return tuple(found)
 
@@ -106,7 +108,7 @@ def _plain(value: Any) -> np.ndarray:
     return value.unpacked() if isinstance(value, PackedWeight) else np.asarray(value)
 
 
-def _weight(name: str, recorded: np.ndarray, replayed: np.ndarray) -> Weight:
+def _weight(name: str, recorded: np.ndarray, replayed: np.ndarray, cut: Cut) -> Weight:
     turned = (bits(recorded) ^ bits(replayed)).reshape(-1)
     at = np.flatnonzero(turned)
     if len(at) > 1:
@@ -114,4 +116,4 @@ def _weight(name: str, recorded: np.ndarray, replayed: np.ndarray) -> Weight:
     word = int(turned[at[0]])
     # more bits than one of an element are no single bit
     bit = word.bit_length() - 1 if word.bit_count() == 1 else None
-    return Weight(name, 1, int(at[0]), bit)
+    return Weight(name, 1, cut.whole(name, int(at[0])), bit)

@@ -114,13 +114,16 @@ def test_faults_lists_what_can_be_armed_as_it_is_printed_and_what_cannot():
         line, *about = block
         cases = "".join(f", case {number}" for number in row["cases"])
         verdict = f"{row['class']}; {row['source']}{cases}"
-        assert about == [f"    {part}" for part in (row["summary"], verdict, f"expects: {row['expects']}")]
+        alone = "; with rank=R on that rank alone" if "rank" in row["parameters"] else ""
+        lines = row["summary"] + alone, verdict, f"expects: {row['expects']}"
+        assert about == [f"    {part}" for part in lines]
         if row["needs"]:
             assert line == f"{row['name']}: needs {row['needs']}"
             continue
         fault = arm(line, ops, lambda text: None)
         assert type(fault) is FAULTS[row["name"]]
         assert fault.from_step == row["parameters"]["step"]
+        assert row["parameters"].get("rank", 0) is (None if FAULTS[row["name"]].one_rank else 0)
         with pytest.raises(ConfigError):
             arm(line + ",x=1", ops, lambda text: None)
 

@@ -8,7 +8,7 @@ from detrec.engines.faults import FAULTS
 from detrec.recorder.reader import TraceReader
 from detrec.suite.__main__ import main
 from detrec.suite.places import places
-from detrec.suite.runs import PARALLEL, FaultRun, clean_runs, fault_runs, ranks_for, traces
+from detrec.suite.runs import ALONE, PARALLEL, FaultRun, Row, clean_runs, fault_runs, rows, traces
 from detrec.suite.workload import CLEAN, SEEDS, workload
 from tests.engines.rank_threads import ranks_as_threads
 
@@ -21,16 +21,21 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded_on_ranks(tmp_path_factory):
-    """The same on several ranks."""
+    """The same on two ranks, and on as many as there can be."""
     with ranks_as_threads():
-        yield traces(tmp_path_factory.mktemp("ranks"), SEEDS[:1], PARALLEL)
+        yield {ranks: traces(tmp_path_factory.mktemp("ranks"), SEEDS[:1], ranks) for ranks in (2, PARALLEL)}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_found_where_it_was_born_and_its_class_is_right(request, name):
-    fixture = "recorded" if ranks_for(name) == 1 else "recorded_on_ranks"
-    ((seed, trace),) = request.getfixturevalue(fixture).items()
-    (run,) = fault_runs(name, trace, seed, 1)
+# what is on one rank of four goes the way of what is on one of two
+@pytest.mark.parametrize(
+    "row", [row for row in rows(list(FAULTS)) if not row.alone or row.ranks == 2], ids=str
+)
+def test_a_fault_is_found_where_it_was_born_and_its_class_is_right(request, row):
+    name = "recorded" if row.ranks == 1 else "recorded_on_ranks"
+    fixture = request.getfixturevalue(name)
+    ((seed, trace),) = (fixture if row.ranks == 1 else fixture[row.ranks]).items()
+    (run,) = fault_runs(row, trace, seed, 1)
+    assert (", rank " in run.seen) is row.alone
     assert (run.found, run.localised) == (run.seen, True)
     # a race may not show when it is looked for: then it is unknown, and never something else
     allowed = {run.expected, "unknown"} if run.expected == "race" else {run.expected}
@@ -71,6 +76,32 @@ def test_places_are_those_of_their_seed_and_the_first_is_the_fault_as_it_comes()
     )
 
 
+def test_on_one_rank_of_several_no_op_is_tried_that_ranks_do_together():
+    ops = ("embedding", "0.qkv", "1.attn", "1.o_partial", "final_norm", "logits", "sampled")
+
+    def tried(name: str) -> list[dict[str, str]]:
+        every = places(FAULTS[name], ops, 30, ["a"], 1, 4)
+        texts = [next(every).partition(":")[2] for _ in range(60)]
+        return [dict(pair.split("=") for pair in text.split(",")) for text in texts]
+
+    weights, flips = tried("weight_bitflip"), tried("bitflip")
+    assert weights[0] == flips[0] == {"rank": "3"}
+    assert {each["rank"] for each in weights} == set("0123")
+    assert {each["op"] for each in weights[1:]} == {"0.qkv", "1.o_partial", "final_norm"}
+    assert {each["op"] for each in flips[1:]} == set(ops[:-2])
+
+
+def test_rows_of_one_rank_are_those_of_faults_that_can_be_had_there():
+    table = rows(list(FAULTS))
+    assert [row for row in table if row.alone] == [
+        Row(name, ranks, alone=True) for ranks in (2, 4) for name in FAULTS if name in ALONE
+    ]
+    assert len({FAULTS[name].cause for name in ALONE}) == 6
+    assert all(FAULTS[name].one_rank for name in ALONE)
+    assert str(table[-1]) == f"{table[-1].fault} on 1 of 4"
+    assert [row.count(3) for row in (table[0], table[-1])] == [3, 1]
+
+
 RUN = FaultRun("bitflip", "schedule", 11, "step 1", "step 1", "corruption", "corruption", "a bit", 0.5)
 
 
@@ -104,7 +135,7 @@ def test_what_it_cannot_run_is_refused(arguments, problem, capsys):
         ),
         pytest.param("step 2", "corruption", 1, "seen at step 1, found at step 2", id="found elsewhere"),
         pytest.param("step 1", "race", 1, "expected corruption, got race: a bit", id="a wrong class"),
-        pytest.param(None, "", 1, "bitflip: acted nowhere", id="no place to act"),
+        pytest.param(None, "", 1, "norm_padding: acted nowhere", id="no place to act"),
     ],
 )
 def test_the_table_and_the_exit_code(monkeypatch, capsys, found, cause, code, told):
@@ -113,10 +144,10 @@ def test_the_table_and_the_exit_code(monkeypatch, capsys, found, cause, code, to
     runs = [] if found is None else [replace(RUN, found=found, cause=cause)]
     monkeypatch.setattr("detrec.suite.__main__.traces", lambda folder, seeds, ranks: {11: "11.zarr"})
     monkeypatch.setattr("detrec.suite.__main__.fault_runs", lambda *arguments: iter(runs))
-    assert main(["--only", "bitflip", "--places", "1", "--seeds", "1"]) == code
+    assert main(["--only", "norm_padding", "--places", "1", "--seeds", "1"]) == code
     out, err = capsys.readouterr()
     head, row = out.splitlines()
     assert head.split() == ["fault", "runs", "localised", "exactly", "class", "right", "unknown", "seconds"]
-    assert row.split()[:2] == ["bitflip", str(len(runs))]
+    assert row.split()[:2] == ["norm_padding", str(len(runs))]
     assert told in err
     assert bool(err) is bool(told)

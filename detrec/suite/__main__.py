@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detrec.engines.faults import FAULTS
 from detrec.errors import DetrecError
-from detrec.suite.runs import CleanRun, FaultRun, clean_runs, fault_runs, ranks_for, traces
+from detrec.suite.runs import CleanRun, FaultRun, clean_runs, fault_runs, rows, traces
 from detrec.suite.workload import CLEAN, SEEDS
 
 _SUMMARY = "Run the fault suite: is every fault found exactly where it was born, and its class right?"
@@ -22,18 +22,18 @@ _HEAD = ("fault", "runs", "localised exactly", "class right", "unknown", "second
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what `arguments` ask for; the table goes to stdout, what went wrong to stderr."""
     asked = _parser().parse_args(arguments)
-    names = [asked.only] if asked.only else list(FAULTS)
+    table = rows([asked.only] if asked.only else list(FAULTS))
     seeds = asked.seeds
     with tempfile.TemporaryDirectory(prefix="detrec-suite-") as folder:
-        on = {ranks: traces(Path(folder), seeds, ranks) for ranks in {1, *map(ranks_for, names)}}
+        on = {ranks: traces(Path(folder), seeds, ranks) for ranks in {1, *(row.ranks for row in table)}}
         print(_row(_HEAD), flush=True)
         failures, every = 0, []
-        for name in names:
-            paths = on[ranks_for(name)]
-            runs = [run for seed, path in paths.items() for run in fault_runs(name, path, seed, asked.places)]
+        for row in table:
+            paths, count = on[row.ranks], row.count(asked.places)
+            runs = [run for seed, path in paths.items() for run in fault_runs(row, path, seed, count)]
             every += runs
-            failures += _tell(name, runs, asked.places * len(seeds))
-        if len(names) > 1:
+            failures += _tell(str(row), runs, count * len(seeds))
+        if not asked.only:
             _tell("all faults", every, 0)
         cleans = asked.clean if asked.clean is not None else 0 if asked.only else len(CLEAN) * len(seeds)
         failures += _tell_clean(list(clean_runs(on[1], cleans)))
@@ -105,7 +105,7 @@ def _tell_clean(runs: Sequence[CleanRun]) -> int:
 
 def _row(cells: Sequence[object]) -> str:
     fault, runs, *rest = map(str, cells)
-    return f"{fault:<24}{runs:>6}" + "".join(f"{cell:>19}" for cell in rest)
+    return f"{fault:<30}{runs:>6}" + "".join(f"{cell:>19}" for cell in rest)
 
 
 def _note(text: str) -> None:

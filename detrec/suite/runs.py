@@ -21,6 +21,12 @@ from detrec.suite.workload import CLEAN, workload
 PARALLEL = 4
 """Ranks of the faults that need several: two have one sum in any order, and three cannot share the heads."""
 
+ALONE = (
+    *("split_k_by_batch", "autotuned_matmul", "racing_matmul", "silu_by_tanh"),
+    *("bitflip", "weight_bitflip", "wrong_block", "misplaced_write"),
+)
+"""Faults that are tried on one rank of several too: of every class that a rank can have by itself."""
+
 _ATTEMPTS = 8
 """How many places are tried for one at which the fault acts."""
 
@@ -67,9 +73,28 @@ class CleanRun:
     seconds: float
 
 
-def ranks_for(name: str) -> int:
-    """On how many ranks a fault is tried: one, or as many as the model can be cut into."""
-    return PARALLEL if FAULTS[name].least_ranks else 1
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table: a fault in an engine of `ranks` ranks, in all of them, or `alone` in one."""
+
+    fault: str
+    ranks: int = 1
+    alone: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.fault} on 1 of {self.ranks}" if self.alone else self.fault
+
+    def count(self, places: int) -> int:
+        """How many of `places` are tried in a workload: ranks take seconds to start."""
+        return 1 if self.alone else places
+
+
+def rows(names: Sequence[str]) -> list[Row]:
+    """Each fault on one rank, or on as many as the model can be cut into; then those on one of several."""
+    every = [Row(name, PARALLEL if FAULTS[name].least_ranks else 1) for name in names]
+    return every + [
+        Row(name, ranks, alone=True) for ranks in (2, PARALLEL) for name in names if name in ALONE
+    ]
 
 
 def traces(folder: Path, seeds: Sequence[int], ranks: int = 1) -> dict[int, str]:
@@ -80,18 +105,19 @@ def traces(folder: Path, seeds: Sequence[int], ranks: int = 1) -> dict[int, str]
     return paths
 
 
-def fault_runs(name: str, trace: str, seed: int, count: int) -> Iterator[FaultRun]:
+def fault_runs(row: Row, trace: str, seed: int, count: int) -> Iterator[FaultRun]:
     """`count` runs of one fault, each born at another place; fewer where there are no more."""
     reader = TraceReader(trace)
     tried: set[str] = set()
     acted: set[str] = set()
     requests = [request.id for request in reader.requests]
-    every = places(FAULTS[name], reader.ops, reader.n_steps, requests, seed)
+    ranks = row.ranks if row.alone else 0
+    every = places(FAULTS[row.fault], reader.ops, reader.n_steps, requests, seed, ranks)
     for fault in itertools.islice(every, count * _ATTEMPTS):
         if fault in tried:
             continue
         tried.add(fault)
-        run = _first_that_acts(fault, trace, seed)
+        run = _first_that_acts(fault, trace, seed, alone=row.alone)
         # the same place again is no other place
         if run is not None and run.seen not in acted:
             acted.add(run.seen)
@@ -100,16 +126,16 @@ def fault_runs(name: str, trace: str, seed: int, count: int) -> Iterator[FaultRu
             return
 
 
-def _first_that_acts(fault: str, trace: str, seed: int) -> FaultRun | None:
+def _first_that_acts(fault: str, trace: str, seed: int, *, alone: bool) -> FaultRun | None:
     """Some faults act only where the scheduler decides."""
     for mode in ("schedule", "tokens"):
-        run = _fault_run(fault, trace, seed, mode)
+        run = _fault_run(fault, trace, seed, mode, alone=alone)
         if run is not None:
             return run
     return None
 
 
-def _fault_run(fault: str, trace: str, seed: int, mode: str) -> FaultRun | None:
+def _fault_run(fault: str, trace: str, seed: int, mode: str, *, alone: bool) -> FaultRun | None:
     """None where the fault changes no bit, cannot be had, or leaves a schedule that cannot be followed."""
     name = fault.partition(":")[0]
     notices: list[str] = []
@@ -121,7 +147,7 @@ def _fault_run(fault: str, trace: str, seed: int, mode: str) -> FaultRun | None:
         except (ConfigError, ReplayError):
             return None
         seconds = time.perf_counter() - begin
-        found = _first_by_replay(done.comparison, TraceReader(path))
+        found = _first_by_replay(done.comparison, TraceReader(trace), TraceReader(path), alone=alone)
     told = f"fault {name}: first bit changed at "
     seen = [text.removeprefix(told) for text in notices if text.startswith(told)]
     if not seen:
@@ -132,10 +158,13 @@ def _fault_run(fault: str, trace: str, seed: int, mode: str) -> FaultRun | None:
     return FaultRun(fault, mode, seed, seen[0], found, cause, FAULTS[name].cause, summary, seconds)
 
 
-def _first_by_replay(comparison: Comparison, replayed: TraceReader) -> str:
+def _first_by_replay(
+    comparison: Comparison, recorded: TraceReader, replayed: TraceReader, *, alone: bool
+) -> str:
     """The first divergence by the replay's own steps, which are those that a fault knows.
 
-    A comparison goes by the recorded steps. Where the runs were scheduled alike, that is the same.
+    A comparison goes by the recorded steps. Where the runs were scheduled alike, that is the same. `alone`:
+    the rank counts too.
     """
     rows = comparison.divergent
     at = first_of(replace(rows, row=rows.other), comparison.born, replayed.row_step)
@@ -144,7 +173,21 @@ def _first_by_replay(comparison: Comparison, replayed: TraceReader) -> str:
     row = int(rows.other[at])
     request = replayed.requests[int(replayed.row_request[row])].id
     place = int(replayed.row_step[row]), request, int(replayed.row_position[row])
-    return str(Sighting(*place, comparison.ops[int(rows.op[at])]))
+    name = comparison.ops[int(rows.op[at])]
+    return str(
+        Sighting(*place, name, _rank(recorded, replayed, int(rows.row[at]), row, name) if alone else None)
+    )
+
+
+def _rank(recorded: TraceReader, replayed: TraceReader, row: int, other: int, name: str) -> int:
+    """The first rank that does not have the recorded fingerprint of an op in a row of both runs."""
+    at, there = recorded.ops.index(name), replayed.ops.index(name)
+    return next(
+        rank
+        for rank in range(replayed.ranks)
+        if recorded.fingerprints(row, row + 1, rank)[0, at]
+        != replayed.fingerprints(other, other + 1, rank)[0, there]
+    )
 
 
 def clean_runs(traces: dict[int, str], count: int) -> Iterator[CleanRun]:

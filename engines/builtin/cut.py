@@ -91,6 +91,17 @@ class Cut:
             return tensor[:, _span(tensor.shape[1], self.rank, self.size)]
         return tensor
 
+    def whole(self, name: str, element: int) -> int:
+        """Which element of the checkpoint's tensor `name` is `element` of this rank's part, row after row."""
+        shape = self.model.shapes()[name]
+        places = (
+            np.broadcast_to(np.arange(n).reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
+            for axis, n in enumerate(shape)
+        )
+        return int(
+            np.ravel_multi_index([int(self.part(name, place).flat[element]) for place in places], shape)
+        )
+
     def _vocabulary(self, tensor: np.ndarray) -> np.ndarray:
         part = np.zeros((self.vocab_part, tensor.shape[1]), tensor.dtype)
         rows = tensor[self.rank * self.vocab_part : (self.rank + 1) * self.vocab_part]

@@ -66,7 +66,8 @@ class BuiltinEngine:
         self.config = config
         self._ranks = ranks
         which = (ranks.rank, ranks.meeting.world_size) if ranks else (0, 1)
-        self.rank = rank_of(Cut(checkpoint.config, *which))
+        self.cut = Cut(checkpoint.config, *which)
+        self.rank = rank_of(self.cut)
         self._fault = fault or Fault(lambda text: None)
         self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))
@@ -185,6 +186,10 @@ class BuiltinEngine:
         if self._ranks:
             self._ranks.tell(job)
         return job(self)
+
+    def gather(self, what: T) -> list[T]:
+        """What each rank gives, by rank. To be called in a job, by all of them; it must be picklable."""
+        return self._ranks.gather(what) if self._ranks else [what]
 
     def close(self) -> None:
         """Nothing runs any more: the other ranks end."""

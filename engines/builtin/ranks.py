@@ -95,6 +95,11 @@ class Ranks:
         """What rank 0 tells."""
         return pickle.loads(self.meeting.exchange(b"")[0])
 
+    def gather(self, what: Any) -> list[Any]:
+        """What every rank gives, by rank; its own is the very object. All must call it."""
+        every = self.meeting.exchange(pickle.dumps(what))
+        return [what if rank == self.rank else pickle.loads(data) for rank, data in enumerate(every)]
+
     def plan(self, plan: Scheduler) -> Scheduler:
         """Rank 0's `plan`, for all ranks; of the others', nothing is asked."""
         return _SharedPlan(self, plan)

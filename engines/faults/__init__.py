@@ -22,6 +22,7 @@ from detrec.engines.faults.inputs import ChangedPrompt, SamplingDefaults
 from detrec.engines.faults.needed import NEEDED
 from detrec.engines.faults.norms import NormPadding, NormRowsPerProgram
 from detrec.engines.faults.numerics import SiluByTanh, WrongRopeBase
+from detrec.engines.faults.one_rank import OnOneRank
 from detrec.engines.faults.races import RacingMatmul
 from detrec.engines.faults.racing import PenaltyRace, RenormRace
 from detrec.engines.faults.scheduling import GreedyChunk, ResumeByPrefill
@@ -98,7 +99,7 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
     cls = FAULTS[name]
     kinds = {
         key: kind for key, kind in cls.__init__.__annotations__.items() if key not in ("notify", "return")
-    }
+    } | ({"rank": int} if cls.one_rank else {})
     values: dict[str, Any] = {}
     for pair in filter(None, tail.split(",")):
         key, equals, value = pair.partition("=")
@@ -115,20 +116,24 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
         least, most = (_BOUNDS | cls.bounds).get(key, (0, _MOST))
         if kinds[key] is int and not least <= values[key] <= most:
             raise ConfigError(f"--fault {text}: {key}: expected {least} to {most}, got {value}")
-    fault = cls(notify, **values)
+    rank, told = values.pop("rank", None), list[str]()
+    fault = cls(notify if rank is None else told.append, **values)
     layer = getattr(fault, "layer", None)
     op = getattr(fault, "op", None) if layer is None else f"{layer}.{cls.acts_on[0]}"
     if op is not None:
         _check_op(text, op, cls.acts_on, op_names)
-    return fault
+    return fault if rank is None else OnOneRank(fault, rank, told, notify)
 
 
 def check_ranks(fault: Fault, size: int) -> None:
     """Raise ConfigError for a fault that an engine of `size` ranks cannot have."""
-    if size > 1 and not fault.least_ranks:
+    if isinstance(fault, OnOneRank):
+        fault.check_ranks(size)
+    elif size > 1 and not fault.least_ranks:
+        name = f", or name the rank: {fault.name}:rank={size - 1}" if fault.one_rank else ""
         raise ConfigError(
             f"--fault {fault.name}: acts on one rank, got engine.tensor_parallel_size: {size}",
-            hint="--set engine.tensor_parallel_size=1",
+            hint=f"--set engine.tensor_parallel_size=1{name}",
         )
     if size < fault.least_ranks:
         raise ConfigError(

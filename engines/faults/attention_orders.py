@@ -16,6 +16,7 @@ class AttentionBackend(AttentionFault):
     summary = "attention is computed by another backend, which takes all of a row's KV at once"
     source = "vLLM #36059"
     cause = "kernel-choice"
+    one_rank = True
     number = (2,)
     expects = "attn of layer `layer`, in the first row of more than one position; another kernel ran"
 
@@ -35,6 +36,7 @@ class SplitKvByBatch(AttentionFault):
     summary = "attention cuts KV into `splits` // rows parts, if that is more than one"
     source = "tokenspeed #904"
     cause = "reduction-order"
+    one_rank = True
     number = (5,)
     expects = (
         "attn of layer `layer`, in a step of few rows; the row by itself has other bits than in its batch"
@@ -66,6 +68,7 @@ class HitOrder(AttentionFault):
     )
     source = "vLLM #5543, #40896, SGLang #34683"
     cause = "kernel-choice"
+    one_rank = True
     number = (7,)
     expects = (
         "attn of layer `layer`, in the first token that was not cached; a hit in the schedule, another kernel"

@@ -21,6 +21,7 @@ class TileByLongest(AttentionFault):
     summary = "beside a slice of more than `tokens` tokens, shorter ones visit KV by `block` positions"
     source = "vLLM #51902, flash-attn #169"
     cause = "kernel-choice"
+    one_rank = True
     number = (1,)
     expects = "attn of layer `layer`, in rows of a step that also has a long slice; another kernel ran"
 
@@ -54,6 +55,7 @@ class TileByLength(AttentionFault):
     summary = "slices of `tokens` tokens or more visit KV by `block` positions"
     source = "FlashInfer #2424, #2830"
     cause = "kernel-choice"
+    one_rank = True
     number = (3,)
     expects = "attn of layer `layer`, in rows of a long slice; another kernel ran"
 
@@ -82,6 +84,7 @@ class PartialChunk(AttentionFault):
     summary = "a chunk of a prompt that is no multiple of `tokens` tokens visits KV by `block` positions"
     source = "lmdeploy #1688, #1719"
     cause = "kernel-choice"
+    one_rank = True
     number = (33,)
     expects = (
         "attn of layer `layer`, in rows of a partial chunk, which the schedule shows; another kernel ran"

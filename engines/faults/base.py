@@ -19,17 +19,19 @@ Bounds = dict[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Where a fault first changed a bit."""
+    """Where a fault first changed a bit; `rank` of one that acts on one rank of several."""
 
     step: int
     request: str
     position: int
     name: str
+    rank: int | None = None
 
     def __str__(self) -> str:
         layer, _, op = self.name.rpartition(".")
         where = f"layer {layer}, op {op}" if layer else f"op {op}"
-        return f"step {self.step}, request {self.request}, position {self.position}, {where}"
+        rank = "" if self.rank is None else f", rank {self.rank}"
+        return f"step {self.step}, request {self.request}, position {self.position}, {where}{rank}"
 
 
 class Fault:
@@ -41,7 +43,7 @@ class Fault:
     would have.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
     summary: ClassVar[str]
     source: ClassVar[str]
     cause: ClassVar[str]
@@ -55,9 +57,15 @@ class Fault:
     """Where not 0 to 2^31 - 1."""
     least_ranks: ClassVar[int] = 0
     """How many ranks it needs at least; 0: it acts on one rank, and knows of no others."""
+    one_rank: ClassVar[bool] = False
+    """It can act on one rank of several, which its parameter `rank` names."""
+    together: ClassVar[tuple[str, ...]] = ()
+    """Ops, by bare names, that it runs again and ranks run together: no rank can have it there."""
 
     group: Group | None = None
     """The ranks of the engine that it is in, from before `equip` on; None where there is one."""
+    rank: int | None = None
+    """The one rank that it acts on, where that was named."""
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0) -> None:
         self.from_step = step
@@ -112,7 +120,7 @@ class Fault:
             changed = np.flatnonzero((a != b).any(axis=1))
             if len(changed):
                 request, position = rows[changed[0]]
-                self.sighting = Sighting(self._now.index, request, position, name)
+                self.sighting = Sighting(self._now.index, request, position, name, self.rank)
                 self._notify(f"fault {self.name}: first bit changed at {self.sighting}")
 
     def rows(self) -> list[tuple[str, int]]:

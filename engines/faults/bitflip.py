@@ -17,6 +17,7 @@ class BitFlip(Fault):
     summary = "bit `bit` of element `element` of row `row` of an op's output is flipped in step `step`"
     source = "silent data corruption"
     cause = "corruption"
+    one_rank = True
     expects = "`op` in row `row` of step `step`: one element, one bit"
 
     def __init__(

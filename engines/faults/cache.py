@@ -19,6 +19,7 @@ class WrongBlock(CacheFault):
         "a request (`request`, or any) that goes on at a block boundary reads the new block for the last"
     )
     source = "SGLang #22819"
+    one_rank = True
     number = (8,)
     expects = "attention reads other KV than was written there; kv_write is equal"
 
@@ -47,6 +48,7 @@ class MisplacedWrite(CacheFault):
         "the KV of the last row of `request` (or of whoever is first) goes to the block after its own, once"
     )
     source = "SGLang #22819"
+    one_rank = True
     number = (8,)
     expects = "attention reads other KV than was written; kv_write is equal"
 
@@ -75,6 +77,7 @@ class PhantomRow(CacheFault):
     name = "phantom_row"
     summary = "in step `step` a padding row, a copy of the last, writes KV slot `slot`"
     source = "SGLang #27664, vLLM-fork #621"
+    one_rank = True
     number = (27,)
     expects = "attention reads KV that no row of its request wrote"
 

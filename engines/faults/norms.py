@@ -15,6 +15,7 @@ class NormFault(Fault, ABC):
     """From `step` on, the norm `op` is taken by as many lanes as `lanes` says."""
 
     cause = "reduction-order"
+    one_rank = True
     acts_on = ("attn_norm", "mlp_norm", "final_norm")
     expects = "`op`, with the inputs of both runs equal; the row in other company has other bits"
 

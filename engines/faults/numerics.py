@@ -17,6 +17,7 @@ class SiluByTanh(Fault):
     summary = "silu is computed by a hyperbolic tangent instead of an exponential"
     source = "a rewritten or fused activation"
     cause = "numerics"
+    one_rank = True
     expects = "`op`, on equal inputs, by a kernel of the same name, whatever rows are in the batch"
     acts_on = ("act",)
 

@@ -21,6 +21,7 @@ class RacingMatmul(Fault):
     summary = "`leaves` threads add their part of a matmul as they come, in `percent` of the calls"
     source = "triton #9871"
     cause = "race"
+    one_rank = True
     number = (20,)
     expects = "`op`, on equal inputs and by the same kernel; repeated on one input it gives several outputs"
     acts_on = ("qkv", "o_partial", "gate_up", "down_partial", "logits")

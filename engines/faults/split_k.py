@@ -17,6 +17,7 @@ class SplitKByBatch(Fault):
     summary = "a matmul splits K into leaves when the step has fewer than `rows` rows"
     source = "kekzl/imp #1332"
     cause = "reduction-order"
+    one_rank = True
     number = (6,)
     expects = "`op`, never attention; the row in a batch of `rows` rows has other bits"
     bounds: ClassVar[Bounds] = {"rows": (1, (1 << 31) - 1), "splits": (2, 1024)}

@@ -21,6 +21,7 @@ class AutotunedMatmul(Fault):
     summary = "a matmul runs with configuration `winner` of 4; 0: one drawn anew whenever an engine starts"
     source = "vLLM #53906, triton #9368, syv-ai #75"
     cause = "kernel-choice"
+    one_rank = True
     number = (19,)
     expects = "`op` in every row; another configuration ran, which is stable within a run"
     acts_on = ("qkv", "o_partial", "gate_up", "down_partial", "logits")

@@ -22,6 +22,8 @@ class WeightBitFlip(Fault):
     )
     source = "silent data corruption"
     cause = "corruption"
+    one_rank = True
+    together = ("embedding",)
     expects = (
         "`op` at or after step `step`, in the first row that the weight reaches; the tensor and the element"
     )

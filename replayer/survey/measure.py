@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detrec.recorder.reader import TraceReader
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence, DivergentRows, split_name
@@ -18,6 +19,7 @@ from detrec.replayer.survey.command import Replayed
 
 if TYPE_CHECKING:
     from detrec.engines.start import Progress
+    from detrec.replayer.findings import Findings
     from detrec.replayer.survey.survey import Survey
 
 
@@ -52,49 +54,52 @@ def measure(
     """
     # they load the engine, which no look at a trace needs
     from detrec.replayer.classify import classify
-    from detrec.replayer.diagnose import find
+    from detrec.replayer.diagnose import Made, find
     from detrec.replayer.stale import stale_row
 
-    runs = survey.runs
-    compared = survey.comparison
-    if runs is None or runs.replayed is None:
-        raise ValueError("one run alone: there is no other to graft onto; r replays it")
-    if compared is None:
-        raise ValueError(survey.problem or "the runs have not been compared")
-    name = runs.ops[cell.op]
-    if cell.row < 0 or cell.other < 0:
-        raise ValueError(f"{name} of {cell.request}:{cell.position} is not in both runs")
-    found = next(op for op in survey.row(cell, rank).ops if op.op == cell.op)
-    if found.state not in (State.INHERITED, State.BORN):
-        raise ValueError(
-            f"{name} of {cell.request}:{cell.position} is {found.state.name.lower()}: nothing to graft"
-        )
-    layer, op = split_name(name)
-    first = Divergence(
-        cell.step, cell.request, cell.position, layer, op, found.rank, found.recorded, found.replayed
-    )
-    kernels = found.recorded_kernel, found.replayed_kernel
+    compared, traces = _compared(survey)
+    first, kernels = _divergence(survey, cell, rank)
     notes: list[str] = []
 
     def note(text: str) -> None:
         notes.append(text)
         notify(text)
 
-    recorded, replayed = runs.recorded.reader, runs.replayed.reader
     narrowed = _narrowed(compared, first, cell, kernels)
-    made = survey.made_by or made_by(compared)
-    measured = find(
-        recorded,
-        replayed,
-        narrowed,
-        overrides=made.overrides,
-        mode=made.mode,
-        fault=made.fault,
-        keep_tensors=folder,
-        notify=note,
-        progress=progress,
-    )
-    cause = classify(replace(measured, stale=stale_row(recorded, replayed, narrowed)))
+    by = survey.made_by or made_by(compared)
+    made = Made(by.overrides, by.mode, by.fault, folder, note, progress)
+    measured = find(*traces, narrowed, made)
+    cause = classify(replace(measured, stale=stale_row(*traces, narrowed)))
+    kept = _reproduced(measured, note)
+    return Measured(cell, compared.first == first, cause, tuple(notes), folder if kept else "")
+
+
+def _compared(survey: "Survey") -> tuple[Comparison, tuple[TraceReader, TraceReader]]:
+    runs = survey.runs
+    if runs is None or runs.replayed is None:
+        raise ValueError("one run alone: there is no other to graft onto; r replays it")
+    if survey.comparison is None:
+        raise ValueError(survey.problem or "the runs have not been compared")
+    return survey.comparison, (runs.recorded.reader, runs.replayed.reader)
+
+
+def _divergence(survey: "Survey", cell: Cell, rank: int | None) -> tuple[Divergence, tuple[str, str]]:
+    """The cell as if it were the first divergence, and the kernels that ran it in either run."""
+    assert survey.runs is not None, "they have been compared"
+    name = survey.runs.ops[cell.op]
+    where = f"{name} of {cell.request}:{cell.position}"
+    if cell.row < 0 or cell.other < 0:
+        raise ValueError(f"{where} is not in both runs")
+    found = next(op for op in survey.row(cell, rank).ops if op.op == cell.op)
+    if found.state not in (State.INHERITED, State.BORN):
+        raise ValueError(f"{where} is {found.state.name.lower()}: nothing to graft")
+    prints = found.rank, found.recorded, found.replayed
+    first = Divergence(cell.step, cell.request, cell.position, *split_name(name), *prints)
+    return first, (found.recorded_kernel, found.replayed_kernel)
+
+
+def _reproduced(measured: "Findings", note: Callable[[str], None]) -> bool:
+    """Did both sides give the bits of their traces again? `note` is told where not."""
     ours = measured.reference is not None and measured.reference.reproduces
     theirs = measured.again == "replayed"
     if measured.reference is not None and not ours:
@@ -104,7 +109,7 @@ def measure(
             "run again, the replayed run gives other bits here: a rare race, or its trace does not tell how "
             "it was made"
         )
-    return Measured(cell, compared.first == first, cause, tuple(notes), folder if ours and theirs else "")
+    return ours and theirs
 
 
 def made_by(comparison: Comparison) -> Replayed:

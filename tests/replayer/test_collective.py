@@ -1,26 +1,11 @@
-"""What ranks hold at a divergence, and an op that they do together, done again by all of them."""
-
-import pickle
+"""What ranks hold at a divergence, and which ops they do together."""
 
 import pytest
 
-from detrec.config import serve_config
-from detrec.engines.builtin.engine import BuiltinEngine
-from detrec.engines.builtin.model import op_names
-from detrec.engines.builtin.ranks import Ranks as Meeting
-from detrec.engines.builtin.ranks import Run
-from detrec.engines.builtin.requests import resolve_requests
-from detrec.engines.faults import arm
-from detrec.kernels import arrays
-from detrec.kernels.rendezvous import Rendezvous
-from detrec.replayer.capture import Capture
-from detrec.replayer.collective import Again, Reserved, is_collective, rank_findings
+from detrec.replayer.collective import is_collective, rank_findings, ranks_again, summand_of
 from detrec.replayer.compare import compare
-from detrec.replayer.findings import Batches, Ranks, Repeats
+from detrec.replayer.findings import Ranks
 from detrec.replayer.witnesses import place_of
-from tests.engines.rank_threads import seeded
-from tests.engines.small import prompt, request
-from tests.kernels.ranks import in_ranks
 from tests.replayer.fakes import FakeTrace
 from tests.replayer.parallel import OPS, parallel_trace
 
@@ -78,54 +63,15 @@ def test_what_needs_all_ranks():
     assert not is_collective("1.o_proj", "all_reduce", 1)
 
 
-RANKS = 4
-REQUESTS = [request("a", prompt(1, 20), max_tokens=5), request("b", prompt(2, 9), 1, max_tokens=5)]
-
-
-def done_again(fault: str, job: Again, until: int) -> list[tuple[int, tuple[Repeats, Batches] | None]]:
-    """Of each rank, its last step and what `job` gave; the run, with a fault, ends with step `until`."""
-    # Paddle must have been imported by the main thread
-    arrays.framework_module("paddle")
-    engine = {"tensor_parallel_size": RANKS, "max_model_len": 64, "max_num_batched_tokens": 16}
-    config = serve_config({"model": "builtin:qwen2-tiny", "engine": engine, "requests": REQUESTS})
-    model = seeded()
-    resolved = resolve_requests(config, model)
-
-    def work(meeting: Rendezvous) -> tuple[int, tuple[Repeats, Batches] | None]:
-        ranks, armed = Meeting(meeting), arm(fault, tuple(op_names(model.config)), lambda text: None)
-        built = BuiltinEngine(
-            config, model, resolved, fault=armed, ranks=ranks, instruments=[Capture(job.name, until)]
-        )
-        if meeting.rank:
-            run = ranks.told()
-            assert isinstance(run, Run)
-            steps = [step.index for step, _ in built.run(built.own_scheduler(), until=run.until)]
-            ranks.told()(built)
-            return steps[-1], ranks.told()(built)
-        steps = [step.index for step, _ in built.run(built.own_scheduler(), until=until)]
-        built.on_every_rank(Reserved())
-        return steps[-1], built.on_every_rank(pickle.loads(pickle.dumps(job)))
-
-    return in_ranks(RANKS, work)
-
-
-def test_ranks_that_come_by_chance_give_several_sums_all_of_them_the_same():
-    every = done_again("allreduce_arrival_order:step=0,op=1.o_proj", Again("1.o_proj", "a", 3), 0)
-    assert {last for last, _ in every} == {0}
-    repeats, _ = every[0][1]
-    assert repeats.times == 32
-    assert repeats.distinct > 1
-    assert {seen for _, seen in every} == {every[0][1]}
-
-
-def test_a_sum_that_follows_the_batch_is_steady_on_one():
-    # thirteen rows in the step, and this one is where the ring begins at another rank: alone it does not
-    every = done_again("all_reduce_by_size:op=0.down_proj,rows=10", Again("0.down_proj", "b", 5), 1)
-    repeats, batches = every[0][1]
-    assert (every[0][0], repeats.distinct, batches.alone) == (1, 1, False)
-    assert every == every[:1] * RANKS
-
-
-def test_a_row_that_was_not_run_was_run_by_no_rank():
-    every = done_again("all_reduce_by_size:op=0.down_proj", Again("0.down_proj", "a", 60), 0)
-    assert every == [(0, None)] * RANKS
+def test_ranks_of_an_op_that_no_trace_has_are_looked_at_as_they_were_run_again():
+    traced = Ranks(None, (2, 2), (0, 1), invariant=True)
+    sums = ([5, 5], [5, 6])
+    assert ranks_again(traced, sums, ([1, 2], [1, 2])) == Ranks(True, (2, 2), (1,), invariant=True)
+    assert ranks_again(traced, sums, ([1, 2], [1, 3])) == Ranks(False, (2, 2), (1,), invariant=True)
+    # 0: it was not captured
+    assert ranks_again(traced, sums, ([0, 0], [0, 0])) == Ranks(None, (2, 2), (1,), invariant=True)
+    assert (summand_of("3.down_proj"), summand_of("3.act"), summand_of("logits")) == (
+        "3.down_partial",
+        "",
+        "",
+    )

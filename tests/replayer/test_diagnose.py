@@ -19,7 +19,7 @@ from detrec.errors import ConfigError
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
 from detrec.replayer.compare import compare
-from detrec.replayer.diagnose import FIELDS, find, inspect
+from detrec.replayer.diagnose import FIELDS, Made, find, inspect
 from detrec.replayer.divergence import split_name
 from detrec.replayer.findings import Batches, Draw, Findings, Graft, Reference, Weight
 from detrec.replayer.replay import replay
@@ -71,7 +71,8 @@ def diagnosed(traces, tmp_path) -> Diagnose:
         about = {"fault": fault, "overrides": overrides, "mode": mode}
         again = str(tmp_path / "replayed")
         done = replay(traces[level], again, notify=said.append, overwrite=True, **about)
-        found = find(TraceReader(traces[level]), TraceReader(again), done.comparison, **about, **more)
+        sides = TraceReader(traces[level]), TraceReader(again)
+        found = find(*sides, done.comparison, Made(**about, **more))
         if fault:
             told = next(text for text in said if text.startswith("fault "))
             at = found.first
@@ -199,7 +200,7 @@ def test_what_raced_once_may_not_race_again(traces, tmp_path):
     again = str(tmp_path / "replayed")
     fault = "bitflip:step=4,op=1.attn,bit=27"
     done = replay(traces["op"], again, fault=fault)
-    found = find(TraceReader(traces["op"]), TraceReader(again), done.comparison)
+    found = find(TraceReader(traces["op"]), TraceReader(again), done.comparison, Made())
     assert (found.again, found.reference, found.replays) == ("recorded", Reference(True), 2)
     assert found.graft == GONE
     assert (found.difference.elements, found.difference.pattern) == (0, "nothing")
@@ -211,7 +212,7 @@ def test_a_recording_that_cannot_be_reproduced_is_said_so(tmp_path):
     settings = {"model": "builtin:qwen2-tiny", "engine": ENGINE, "requests": REQUESTS}
     record(serve_config(settings), recorded, fault="bitflip:step=4,op=1.attn,bit=27")
     done = replay(recorded, again)
-    found = find(TraceReader(recorded), TraceReader(again), done.comparison)
+    found = find(TraceReader(recorded), TraceReader(again), done.comparison, Made())
     assert (found.reference, found.again) == (Reference(False), "replayed")
     assert (found.graft, found.difference, found.cache) == (None, None, None)
     assert found.repeats.distinct == 1
@@ -224,10 +225,8 @@ def test_a_reference_that_cannot_be_loaded_leaves_what_the_replay_shows(traces, 
     done = replay(traces["op"], again, fault=fault)
     recorded = TraceReader(traces["op"])
     recorded.manifest["config"]["model"] = str(tmp_path / "gone.gguf")
-    overrides = ("model=builtin:qwen2-tiny",)
-    found = find(
-        recorded, TraceReader(again), done.comparison, overrides=overrides, fault=fault, notify=said.append
-    )
+    made = Made(overrides=("model=builtin:qwen2-tiny",), fault=fault, notify=said.append)
+    found = find(recorded, TraceReader(again), done.comparison, made)
     assert (found.reference, found.graft, found.replays, found.again) == (None, None, 1, "replayed")
     assert (found.repeats.distinct, found.batches) == (1, replace(STEADY, padded=False))
     (told,) = said

@@ -9,6 +9,7 @@ from detrec.engines.ops import Ops
 from detrec.replayer.arguments import ARGUMENTS, Given, subset, transplanted, unequal_inputs
 from detrec.replayer.experiments import (
     TIMES,
+    Held,
     company,
     given,
     graft,
@@ -27,6 +28,11 @@ def orders(count: int) -> list[list[int]]:
     """Each row alone, all turned round, half of them, and some of them again and again."""
     each = [[row] for row in range(count)]
     return [*each, [*range(count)][::-1], [*range(count)][::2], [at * 7 % count for at in range(3 * count)]]
+
+
+def alone(moment, row: int) -> Held:
+    """An op that one rank runs, in this process."""
+    return Held({0: moment}, 0, row, lambda args: {0: outcome(moment, args[0])})
 
 
 def unlike(moment) -> list[list[int]]:
@@ -123,14 +129,14 @@ def test_a_race_that_only_a_larger_batch_has_is_no_effect_of_the_batch():
 def test_a_fault_born_here_stays_with_its_op():
     clean, faulty = moments()["1.qkv"], moments(start={"fault": SPLIT})["1.qkv"]
     prints = print_of(clean.output, 4), print_of(faulty.output, 4)
-    assert graft((clean, 4), (faulty, 4), prints) == Graft((), "replayed", "recorded")
+    assert graft(alone(clean, 4), alone(faulty, 4), prints) == Graft((), "replayed", "recorded")
 
 
 def test_a_fault_born_before_goes_with_the_inputs():
     clean, faulty = moments()["1.rope_q"], moments(start={"fault": SPLIT})["1.rope_q"]
     prints = print_of(clean.output, 4), print_of(faulty.output, 4)
     assert prints[0] != prints[1]
-    assert graft((clean, 4), (faulty, 4), prints) == Graft(("x",), "recorded", "replayed")
+    assert graft(alone(clean, 4), alone(faulty, 4), prints) == Graft(("x",), "recorded", "replayed")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_a_graft_into_another_batch_moves_one_row_alone(name):
     assert there is not None
     assert one.places != other.places
     prints = print_of(one.output, row), print_of(other.output, there)
-    found = graft((one, row), (other, there), prints)
+    found = graft(alone(one, row), alone(other, there), prints)
     assert found is not None
     if name == "embedding":
         assert prints[0] == prints[1]
@@ -172,7 +178,7 @@ def test_penalties_and_draws_move_with_their_row():
 
 def test_what_does_not_fit_is_not_grafted():
     one, other = moments()["0.act"], moments(dtype="bfloat16", step=1)["0.act"]
-    assert graft((one, 0), (other, 0), (1, 2)) is None
+    assert graft(alone(one, 0), alone(other, 0), (1, 2)) is None
 
 
 def test_where_kv_lies_is_no_input_and_what_it_holds_is():

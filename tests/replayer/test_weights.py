@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.kernels.cpu.packed import PackedWeight
 from detrec.replayer.findings import Weight
@@ -52,33 +53,32 @@ def flipped(moment, index: int, *places: tuple[int, int, int]):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_one_bit_is_named_with_its_tensor_and_element(dtype):
-    config = SeededCheckpoint("qwen2-tiny").config
-    shapes, found = config.shapes(), moments(dtype=dtype)
+    whole, found = Cut(SeededCheckpoint("qwen2-tiny").config), moments(dtype=dtype)
     qkv, down, norm = found["2.qkv"], found["3.down_partial"], found["0.attn_norm"]
     plain = replace(qkv, args=(qkv.args[0], qkv.args[1].unpacked(), qkv.args[2]))
     down_plain = replace(down, args=(down.args[0], down.args[1].unpacked(), None))
-    assert changed_in_memory(plain, flipped(qkv, 1), shapes) == ()
+    assert changed_in_memory(plain, flipped(qkv, 1), whole) == ()
     # 128 rows of q, then 64 of k, then 64 of v
     at = "model.layers.2.self_attn."
-    assert changed_in_memory(plain, flipped(qkv, 1, (130, 7, 14)), shapes) == (
+    assert changed_in_memory(plain, flipped(qkv, 1, (130, 7, 14)), whole) == (
         Weight(at + "k_proj.weight", 1, 2 * 128 + 7, 14),
     )
     biased = flipped(plain, 2, (255, 0, 31))
-    assert changed_in_memory(plain, biased, shapes) == (Weight(at + "v_proj.bias", 1, 63, 31),)
-    assert changed_in_memory(down_plain, flipped(down, 1, (127, 255, 0)), shapes) == (
+    assert changed_in_memory(plain, biased, whole) == (Weight(at + "v_proj.bias", 1, 63, 31),)
+    assert changed_in_memory(down_plain, flipped(down, 1, (127, 255, 0)), whole) == (
         Weight("model.layers.3.mlp.down_proj.weight", 1, 128 * 256 - 1, 0),
     )
-    assert changed_in_memory(norm, flipped(norm, 1, (5, 0, 3)), shapes) == (
+    assert changed_in_memory(norm, flipped(norm, 1, (5, 0, 3)), whole) == (
         Weight("model.layers.0.input_layernorm.weight", 1, 5, 3),
     )
 
 
 def test_more_than_one_bit_is_counted():
-    shapes = SeededCheckpoint("qwen2-tiny").config.shapes()
+    whole = Cut(SeededCheckpoint("qwen2-tiny").config)
     moment = moments()["1.gate_up"]
     plain = replace(moment, args=(moment.args[0], moment.args[1].unpacked(), None))
     found = changed_in_memory(
-        plain, flipped(moment, 1, (0, 0, 1), (0, 0, 2), (256, 3, 4), (300, 3, 4)), shapes
+        plain, flipped(moment, 1, (0, 0, 1), (0, 0, 2), (256, 3, 4), (300, 3, 4)), whole
     )
     assert found == (
         Weight("model.layers.1.mlp.gate_proj.weight", 1, 0, None),
@@ -87,9 +87,9 @@ def test_more_than_one_bit_is_counted():
 
 
 def test_weights_of_other_dtypes_are_not_compared():
-    shapes = SeededCheckpoint("qwen2-tiny").config.shapes()
+    whole = Cut(SeededCheckpoint("qwen2-tiny").config)
     one, other = moments()["1.qkv"], moments(dtype="bfloat16")["1.qkv"]
-    assert changed_in_memory(one, other, shapes) == ()
+    assert changed_in_memory(one, other, whole) == ()
 
 
 DIGESTS = {"a": "1" * 16, "b": "2" * 16}
@@ -124,9 +124,9 @@ def test_a_manifest_without_an_engine_says_nothing():
 
 
 def test_nan_in_a_weight_is_no_difference():
-    shapes = SeededCheckpoint("qwen2-tiny").config.shapes()
+    whole = Cut(SeededCheckpoint("qwen2-tiny").config)
     moment = moments()["0.attn_norm"]
     weight = moment.args[1].copy()
     weight[3] = np.nan
     odd = replace(moment, args=(moment.args[0], weight, moment.args[2]))
-    assert changed_in_memory(odd, replace(odd, args=(odd.args[0], weight.copy(), odd.args[2])), shapes) == ()
+    assert changed_in_memory(odd, replace(odd, args=(odd.args[0], weight.copy(), odd.args[2])), whole) == ()

@@ -10,10 +10,10 @@ from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
 from detrec.replayer.capture import Capture, Writes
 from detrec.replayer.comparison import Comparison
-from detrec.replayer.diagnose import find
+from detrec.replayer.diagnose import Made, find
 from detrec.replayer.findings import Cache
 from detrec.replayer.replay import replay, replayed_config
-from detrec.replayer.rerun import rerun
+from detrec.replayer.rerun import Until, rerun
 from detrec.replayer.witnesses import cache_findings, place_of
 from tests.engines.small import prompt, request
 
@@ -43,7 +43,7 @@ def served(tmp_path) -> tuple[TraceReader, TraceReader, Comparison, str]:
 
 def test_kv_that_a_hit_served_is_told(served):
     recorded, again, comparison, fault = served
-    found = find(recorded, again, comparison, fault=fault)
+    found = find(recorded, again, comparison, Made(fault=fault))
     assert (found.first.request, found.first.layer, found.first.op) == ("c", 0, "attn")
     assert found.cache == Cache(unequal=1, written_alike=True, first=3, hit=True)
 
@@ -54,8 +54,9 @@ def test_kv_that_was_written_differently_is_not_lost(served):
     sides = []
     for step, broken in ((place.recorded_step, ""), (place.replayed_step, fault)):
         instruments = Capture(place.name, step), Writes(0)
-        side = rerun(config, recorded, *instruments, step, "schedule", broken, None)
-        sides.append((side.moments[place.name], side.writes))
+        with rerun(config, Until(recorded, step, fault=broken), *instruments) as side:
+            held = side.held(place.name, (place.request, place.position), 0, together=False)
+            sides.append((held.moment, side.written(0)))
     (ours, _), (theirs, writes) = sides
     traces = recorded, again
     assert cache_findings(ours, theirs, place, traces, writes).written_alike

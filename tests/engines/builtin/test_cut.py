@@ -39,6 +39,29 @@ def test_parts_make_the_whole(name, axis, size):
     assert_same_bits(whole, checkpoint.tensor(LAYER + name))
 
 
+@pytest.mark.parametrize("size", [1, 2, 8])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{LAYER}self_attn.{part}_proj.weight" for part in "qkvo"),
+        *(
+            f"{LAYER}{part}"
+            for part in ("self_attn.k_proj.bias", "mlp.down_proj.weight", "input_layernorm.weight")
+        ),
+        "model.embed_tokens.weight",
+    ],
+)
+def test_an_element_of_a_part_is_known_in_the_whole(name, size):
+    checkpoint = seeded(num_heads=8, num_kv_heads=2, head_dim=16, vocab_size=64)
+    tensor = checkpoint.tensor(name)
+    # one rank for all would do for what is not cut
+    for rank in {0, size // 2, size - 1}:
+        cut = Cut(checkpoint.config, rank, size)
+        part = cut.part(name, tensor)
+        for element in (0, 5, part.size // 2 + 3, part.size - 1):
+            assert tensor.flat[cut.whole(name, element)] == part.flat[element]
+
+
 @pytest.mark.parametrize("name", ["self_attn.k_proj.weight", "self_attn.v_proj.bias"])
 def test_more_ranks_than_kv_heads_hold_the_head_that_their_queries_ask(name):
     checkpoint = seeded(num_heads=8, num_kv_heads=2, head_dim=16)

@@ -1,0 +1,118 @@
+"""A divergence on one rank alone: found on that rank, and looked into there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detrec.config import serve_config
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.record import record
+from detrec.replayer.compare import compare
+from detrec.replayer.explain import explain_traces
+from detrec.replayer.replay import Replay, replay
+from tests.engines.rank_threads import ranks_as_threads
+from tests.engines.small import prompt, request
+
+REQUESTS = [request("a", prompt(1, 40), max_tokens=6), request("b", prompt(2, 15), 1, max_tokens=6)]
+ENGINE = {"max_model_len": 64, "max_num_batched_tokens": 32, "block_size": 8, "split_kv_size": 8}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    with ranks_as_threads():
+        yield
+
+
+def recorded(path: Path, ranks: int, level: str = "op") -> str:
+    data = {"engine": {**ENGINE, "tensor_parallel_size": ranks}, "record": {"level": level}}
+    record(serve_config({"model": "builtin:qwen2-tiny", "requests": REQUESTS, **data}), str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[object, str]:
+    """On two and four ranks, and on two at level layer."""
+    folder = tmp_path_factory.mktemp("ranks")
+    made: dict[object, str] = {ranks: recorded(folder / f"{ranks}.zarr", ranks) for ranks in (2, 4)}
+    return made | {"layer": recorded(folder / "layer.zarr", 2, "layer")}
+
+
+def explained(trace: str, fault: str, **more: str) -> Replay:
+    """Replayed with a fault that is found exactly where it says, its rank included."""
+    said: list[str] = []
+    done = replay(trace, fault=fault, diagnose=True, notify=said.append, **more)
+    first, diagnosis = done.comparison.first, done.diagnosis
+    assert first is not None
+    assert diagnosis is not None
+    (told,) = said
+    # a trace of layers has it at the end of its layer
+    if "1.attn" in TraceReader(trace).ops:
+        layer = "" if first.layer is None else f"layer {first.layer}, "
+        place = f"step {first.step}, request {first.request}, position {first.position}, "
+        assert told.endswith(f" at {place}{layer}op {first.op}, rank {first.rank}")
+    return done
+
+
+@pytest.mark.parametrize(("ranks", "rank"), [(2, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ("fault", "cause", "rule"),
+    [
+        pytest.param("autotuned_matmul:winner=3", "kernel-choice", "another kernel", id="kernel"),
+        pytest.param("attention_backend:layer=1", "kernel-choice", "another kernel", id="attention"),
+        pytest.param("split_k_by_batch:step=0", "reduction-order", "batch-variant op", id="order"),
+        pytest.param("weight_bitflip:step=2,bit=20", "corruption", "one bit of a weight", id="weight"),
+        pytest.param("bitflip:step=3,op=1.o_proj,bit=27", "corruption", "one bit, once", id="a sum"),
+        pytest.param("wrong_block:step=1,request=a", "cache", "lost KV", id="KV"),
+        pytest.param("racing_matmul:step=2", "race", "unstable op", id="race"),
+        pytest.param("silu_by_tanh:op=2.act", "numerics", "other arithmetic", id="arithmetic"),
+    ],
+)
+def test_what_is_wrong_on_one_rank_is_known_there(traces, ranks, rank, fault, cause, rule):
+    comma = "," if ":" in fault else ":"
+    done = explained(traces[ranks], f"{fault}{comma}rank={rank}")
+    assert done.comparison.first.rank == rank
+    assert (done.diagnosis.cause, done.diagnosis.rule) == (cause, rule)
+    facts = {evidence.kind: evidence.facts for evidence in done.diagnosis.evidence}
+    assert facts["reference"] == {"reproduces": True}
+    assert facts["ranks"]["differ"] == [rank]
+
+
+def test_a_weight_is_named_by_its_place_in_the_whole_tensor(traces):
+    # of down_proj, [128, 256], rank 2 of 4 has columns 128 to 191
+    fault = f"weight_bitflip:step=2,op=3.down_partial,bit=20,element={7 * 64 + 5},rank=2"
+    summary = explained(traces[4], fault).diagnosis.summary
+    place = 7 * 256 + 128 + 5
+    assert summary == f"bit 20 of element {place} of model.layers.3.mlp.down_proj.weight is flipped"
+
+
+@pytest.mark.parametrize(
+    ("op", "first"),
+    [
+        pytest.param("1.act", "act", id="a share"),
+        pytest.param("1.o_partial", "o_partial", id="a summand"),
+        pytest.param("1.down_proj", "down_proj", id="a sum"),
+    ],
+)
+def test_a_trace_of_layers_is_narrowed_down_to_the_op_and_the_rank(traces, op, first, tmp_path):
+    done = explained(traces["layer"], f"bitflip:step=3,op={op},bit=27,rank=1", keep_tensors=str(tmp_path))
+    # whatever differs in one summand differs in the sum, on every rank
+    assert (done.comparison.first.layer, done.comparison.first.op) == (1, "output")
+    assert (done.diagnosis.cause, done.diagnosis.rule) == ("corruption", "one bit, once")
+    assert done.diagnosis.summary.startswith(f"one bit of the output of 1.{first} was flipped")
+    facts = {evidence.kind: evidence.facts for evidence in done.diagnosis.evidence}
+    assert facts["ranks"]["differ"] == [1]
+    assert facts["ranks"]["equal_partials"] is (True if first == "down_proj" else None)
+    assert (tmp_path / "replayed.output.npy").exists()
+
+
+def test_two_traces_alone_send_to_a_replay_whatever_the_rank(traces, tmp_path):
+    path = str(tmp_path / "again.zarr")
+    replay(traces[2], path, fault="silu_by_tanh:rank=1")
+    sides = TraceReader(traces[2]), TraceReader(path)
+    found = explain_traces(*sides, compare(*sides))
+    assert (found.cause, found.summary) == (
+        "unknown",
+        "of 2 ranks only 1 had other bits in 0.act: its memory, its weights or its processor",
+    )
+    assert "needed" in {evidence.kind for evidence in found.evidence}
