@@ -27,6 +27,7 @@ from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.scheduler import FcfsScheduler, chunk_rule
 from detrec.engines.builtin.state import RequestState
 from detrec.recorder.manifest import environment_manifest
+from detrec.recorder.steps import Record
 from detrec.recorder.writer import TraceWriter
 
 OF_LAYER = (
@@ -124,7 +125,7 @@ class Run:
                         self._break(prints, step, part.request, broken[part.request])
                 samples, finished = self._settle(step, broken)
                 seconds = 0.01 + len(tokens) * 1e-5
-                writer.step(step, tokens, prints, kernels, samples, finished, seconds)
+                writer.step(Record(step, tokens, prints, kernels, samples, finished, seconds))
                 steps, rows = steps + 1, rows + len(tokens)
         return steps, rows
 

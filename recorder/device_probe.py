@@ -25,7 +25,7 @@ from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints,
 from detrec.kernels.launch import on_stream
 from detrec.kernels.share import Share
 from detrec.recorder.device_region import Lines, Outputs, Region
-from detrec.recorder.steps import StepWriter
+from detrec.recorder.steps import Record, StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
@@ -88,6 +88,8 @@ class DeviceProbe:
         self._copies, self._computed = cuda.Stream(), cuda.Event()
         self._free: list[_Slot] = []
         self._arrived: deque[_Arrived] = deque()
+        # fresh memory takes longer to touch than to fill
+        self._by_op = np.empty(0, np.uint64)
 
     def _table(self, ops: Sequence[str], shares: Mapping[str, Share]) -> ShareTable | None:
         assert not shares.keys() & set(SAMPLE_OPS), "an op on rows that sample is cut over ranks"
@@ -256,19 +258,27 @@ class DeviceProbe:
 
     def _put(self, arrived: _Arrived) -> None:
         region, step, slot = arrived.region, arrived.step, arrived.slot
-        prints = self._lines.prints(slot.memory, step, arrived.layout, region.rows, region.samples)
+        # not this probe's until the step is written: where that is interrupted, it may be read later
+        memory, self._by_op = self._by_op, np.empty(0, np.uint64)
+        size = step.rows * len(self._lines.places)
+        memory = memory if len(memory) >= size else np.empty(size, np.uint64)
+        about = step, arrived.layout, region.rows, region.samples
+        prints = self._lines.prints(slot.memory, *about, memory[:size])
         sketches = None
         if region.sketches is not None:
             sketches = self._lines.sketches(slot.sketches, step, arrived.layout, region, prints)
         self._writer.step(
-            step,
-            arrived.tokens,
-            prints,
-            tuple(region.kernels),
-            arrived.samples,
-            arrived.events,
-            arrived.seconds,
-            padded_rows=region.rows,
-            graph_bucket=arrived.graph,
-            sketches=sketches,
+            Record(
+                step,
+                arrived.tokens,
+                prints,
+                tuple(region.kernels),
+                arrived.samples,
+                arrived.events,
+                arrived.seconds,
+                padded_rows=region.rows,
+                graph_bucket=arrived.graph,
+                sketches=sketches,
+            )
         )
+        self._by_op = memory

@@ -2,7 +2,7 @@
 step, then of those that run where a token is drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,7 @@ class Lines:
     def __init__(self, ops: Sequence[str]) -> None:
         sampled = np.array([name in SAMPLE_OPS for name in ops], bool)
         self.of_rows, self.of_samples = np.flatnonzero(~sampled), np.flatnonzero(sampled)
+        self._runs = list(_runs(self.of_rows))
         self.places = {
             ops[index]: Place(index, place, samples)
             for kind, samples in ((self.of_rows, False), (self.of_samples, True))
@@ -59,14 +60,31 @@ class Lines:
         out[(prints == 0) | ~np.array(region.sketched)] = np.nan
         return out
 
-    def prints(self, memory: np.ndarray, step: Step, layout: Layout, rows: int, samples: int) -> np.ndarray:
-        """uint64 [rows of the step, ops] out of a region's `memory`, which may have more rows than it."""
+    def prints(
+        self, memory: np.ndarray, step: Step, layout: Layout, rows: int, samples: int, out: np.ndarray
+    ) -> np.ndarray:
+        """uint64 [rows of the step, ops] out of a region's `memory`, which may have more rows than it.
+
+        A view of `out`, uint64 [rows * ops].
+        """
         whole, end = self.size(rows, 0), self.size(rows, samples)
-        prints = np.zeros((step.rows, len(self.places)), np.uint64)
-        prints[:, self.of_rows] = memory[:whole].reshape(-1, rows)[:, layout.rows].T
+        lines, by_op = memory[:whole].reshape(-1, rows), out.reshape(len(self.places), step.rows)
+        for ops, places in self._runs:
+            # it buffers what it gives unless it is told what to do out of bounds
+            lines[places].take(layout.rows, axis=1, out=by_op[ops], mode="clip")
+        by_op[self.of_samples] = 0
         drawn = memory[whole:end].reshape(len(self.of_samples), samples)[:, layout.samples]
-        prints[np.ix_(np.array(step.sample_rows, np.intp), self.of_samples)] = drawn.T
-        return prints
+        by_op[np.ix_(self.of_samples, np.array(step.sample_rows, np.intp))] = drawn
+        return by_op.T
+
+
+def _runs(of_rows: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Ops whose indices follow each other, with their places: a slice is copied quicker than a list."""
+    place = 0
+    for run in np.split(of_rows, np.flatnonzero(np.diff(of_rows) != 1) + 1):
+        if len(run):
+            yield slice(run[0], run[-1] + 1), slice(place, place + len(run))
+        place += len(run)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from detrec.engines.base import OpKind, Sample
 from detrec.errors import TraceError
 from detrec.recorder.rank_writer import RankWriter
 from detrec.recorder.reader import TraceReader
-from detrec.recorder.steps import StepWriter
+from detrec.recorder.steps import Record, StepWriter
 from detrec.recorder.writer import TraceWriter
 
 
@@ -83,16 +83,18 @@ def _steps(ranks: Sequence[TraceReader], writers: Sequence[StepWriter], count: i
         start, stop = ends[index], ends[index + 1]
         for writer, trace in zip(writers, ranks, strict=True):
             writer.step(
-                step,
-                first.row_token[start:stop],
-                trace.fingerprints(start, stop),
-                first.kernels_of(index),
-                samples.get(index, ()),
-                first.finished(index),
-                float(first.step_seconds[index]),
-                padded_rows=padded[index],
-                graph_bucket=buckets[index],
-                sketches=first.sketches(start, stop) if first.has_sketches else None,
+                Record(
+                    step,
+                    first.row_token[start:stop],
+                    trace.fingerprints(start, stop),
+                    first.kernels_of(index),
+                    samples.get(index, ()),
+                    first.finished(index),
+                    float(first.step_seconds[index]),
+                    padded_rows=padded[index],
+                    graph_bucket=buckets[index],
+                    sketches=first.sketches(start, stop) if first.has_sketches else None,
+                )
             )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
 from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share
-from detrec.recorder.steps import StepWriter
+from detrec.recorder.steps import Record, StepWriter
 
 Fingerprint = Callable[[np.ndarray, np.ndarray], Any]
 """`fingerprint(x [rows, width], out uint64 [rows])`."""
@@ -103,14 +103,16 @@ class TraceProbe:
         self._seen = None
         seconds = time.perf_counter() - self._started
         self._writer.step(
-            self._step,
-            self._tokens,
-            self._prints.T,
-            tuple(self._kernels),
-            samples,
-            events,
-            seconds,
-            sketches=self._sketcher.sketches if self._sketcher else None,
+            Record(
+                self._step,
+                self._tokens,
+                self._prints.T,
+                tuple(self._kernels),
+                samples,
+                events,
+                seconds,
+                sketches=self._sketcher.sketches if self._sketcher else None,
+            )
         )
 
     def finish(self) -> None:

@@ -4,20 +4,21 @@ No lock and no message: its rows go to its own files, and how far it is to a fil
 reads before it commits. Schedule, tokens and samples are the same on every rank, and rank 0's to write.
 """
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from detrec.engines.base import Event, Sample, Step
 from detrec.errors import DetrecError, TraceError
-from detrec.recorder.columns import Column
+from detrec.recorder.chunk_threads import ChunkThreads
+from detrec.recorder.column import Column
 from detrec.recorder.digests import read_root
+from detrec.recorder.pace import Pace
 from detrec.recorder.progress import Progress, progress_file
 from detrec.recorder.schema import growing_arrays
+from detrec.recorder.steps import Record
 from detrec.recorder.store import open_store
+from detrec.recorder.turned import rows_of
 
 
 class RankWriter:
@@ -46,27 +47,16 @@ class RankWriter:
         self.rank = rank
         self.ops: tuple[str, ...] = tuple(root["ops"])
         spec = growing_arrays(len(self.ops), root["ranks"])[f"fingerprints/{rank}"]
-        self._column = Column(spec, self._store, np.zeros(spec.shape(spec.chunk), spec.dtype))
-        self._flush_steps, self._flush_seconds = flush_steps, flush_seconds
+        self._threads = ChunkThreads(self._store) if self._store.patches_in_place else None
+        tail = np.zeros(spec.shape(spec.chunk), spec.dtype)
+        self._column = Column(spec, self._store, tail, self._threads)
         self._progress = Progress()
         self._pending: list[np.ndarray] = []
-        self._flush_due = time.monotonic() + flush_seconds
-        self._flush_rows, self._max_pending_rows = 0, spec.chunk
+        self._pace = Pace(flush_steps, spec.chunk, flush_seconds)
 
-    def step(
-        self,
-        step: Step,
-        tokens: Sequence[int] | np.ndarray,
-        fingerprints: np.ndarray,
-        kernels: tuple[str, ...],
-        samples: Sequence[Sample],
-        finished: Sequence[Event],
-        seconds: float,
-        padded_rows: int = 0,
-        graph_bucket: int = 0,
-        sketches: np.ndarray | None = None,
-    ) -> None:
-        """Add a step's fingerprints, uint64 [rows, ops], which are copied; rank 0 records the rest."""
+    def step(self, record: Record) -> None:
+        """Add a step's fingerprints, which are copied; rank 0 records the rest."""
+        step, fingerprints = record.step, record.fingerprints
         expected = self._progress.steps + len(self._pending)
         if self._progress.state != "recording":
             raise ValueError(f"rank {self.rank}: its part of the trace is {self._progress.state}")
@@ -75,22 +65,19 @@ class RankWriter:
                 f"rank {self.rank}, step {step.index}: expected step {expected} and fingerprints of shape "
                 f"{(step.rows, len(self.ops))}, got {fingerprints.shape}"
             )
-        self._pending.append(np.array(fingerprints, np.uint64, order="C"))
-        self._flush_rows += step.rows
-        if (
-            len(self._pending) >= self._flush_steps
-            or self._flush_rows >= self._max_pending_rows
-            or time.monotonic() >= self._flush_due
-        ):
+        self._pending.append(rows_of(fingerprints))
+        self._pace.add(step.rows)
+        if self._pace.due():
             self.flush()
 
     def flush(self) -> None:
         """Write what is pending, and then that it is there."""
+        self._pace.begin()
         if self._pending:
             self._put()
             self._column.patch()
             self._tell(self._now("recording"))
-        self._flush_due = time.monotonic() + self._flush_seconds
+        self._pace.end()
 
     def close(self) -> None:
         """Write all of it for good. Closing it again changes nothing."""
@@ -98,6 +85,8 @@ class RankWriter:
             self._put()
             self._column.seal()
             self._tell(self._now("closed"))
+            if self._threads:
+                self._threads.close()
 
     def fail(self, reason: str) -> None:
         """End with what there is, and tell rank 0 why."""
@@ -121,10 +110,13 @@ class RankWriter:
             error.add_note(f"{second}; what was flushed before can be read")
 
     def _put(self) -> None:
-        if self._pending:
-            self._column.put(self._progress.rows, np.concatenate(self._pending))
+        row = self._progress.rows
+        for prints in self._pending:
+            self._column.put(row, prints)
+            row += len(prints)
 
     def _now(self, state: str, reason: str = "") -> Progress:
+        self._column.settle()
         return Progress(
             steps=self._progress.steps + len(self._pending),
             rows=self._column.rows,
@@ -137,4 +129,4 @@ class RankWriter:
     def _tell(self, progress: Progress) -> None:
         self._store.write(progress_file(self.rank), progress.to_bytes())
         # no call between these: they happen all or none
-        self._progress, self._pending, self._flush_rows = progress, [], 0
+        self._progress, self._pending = progress, []

@@ -28,21 +28,22 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step as it was run; `fingerprints` is uint64 [rows, ops].
+    """One step of one rank as it was run: a token a row, a kernel an op, wall time in `seconds`.
 
-    `sketches`, where they are kept, is float32 [rows, ops * parts], else [0, 0].
+    `fingerprints` is uint64 [rows, ops], `sketches`, where they are kept, float32 [rows, ops, parts], NaN
+    where there is none. `padded_rows` and `graph_bucket` are what a GPU ran instead of the rows.
     """
 
     step: Step
-    tokens: np.ndarray
+    tokens: Sequence[int] | np.ndarray
     fingerprints: np.ndarray
-    sketches: np.ndarray
     kernels: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    finished: tuple[Event, ...]
+    samples: Sequence[Sample]
+    finished: Sequence[Event]
     seconds: float
-    padded_rows: int
-    graph_bucket: int
+    padded_rows: int = 0
+    graph_bucket: int = 0
+    sketches: np.ndarray | None = None
 
 
 class StepWriter(Protocol):
@@ -53,20 +54,8 @@ class StepWriter(Protocol):
         """Numbers of a sketch; 0 where none are kept."""
         ...
 
-    def step(
-        self,
-        step: Step,
-        tokens: Sequence[int] | np.ndarray,
-        fingerprints: np.ndarray,
-        kernels: tuple[str, ...],
-        samples: Sequence[Sample],
-        finished: Sequence[Event],
-        seconds: float,
-        padded_rows: int = 0,
-        graph_bucket: int = 0,
-        sketches: np.ndarray | None = None,
-    ) -> None:
-        """Add a step; `fingerprints` is uint64 [rows, ops], `sketches` float32 [rows, ops, sketch_parts]."""
+    def step(self, record: Record) -> None:
+        """Add a step. Its arrays may change when this has returned, and may not when it was interrupted."""
         ...
 
 

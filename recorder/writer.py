@@ -4,19 +4,18 @@ A step is brought into arrays as it comes; commits write these first and the mar
 The final bytes are a function of what was recorded: when commits happened cannot be seen in them.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
-from detrec.engines.base import Event, EventKind, OpKind, Request, Sample, Slice, Step
+from detrec.engines.base import OpKind, Request
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
 from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
+from detrec.recorder.misfits import refuse_misfits
+from detrec.recorder.pace import Pace
 from detrec.recorder.pending import Pending
 from detrec.recorder.progress import OtherRanks
 from detrec.recorder.requests import fixed_files
@@ -30,11 +29,8 @@ from detrec.recorder.schema import (
 from detrec.recorder.steps import Codes, Record
 from detrec.recorder.store import open_store
 
-_NO_SKETCHES = np.empty((0, 0), np.float32)
-
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
-
 
 # fingerprints that steps not yet committed may hold
 _NEW_BYTES = 1 << 26
@@ -77,7 +73,6 @@ class TraceWriter:
         self.check_free(path, overwrite=overwrite)
         self._store = open_store(path)
         self._ops = tuple(ops)
-        self._commit_steps, self._commit_seconds = commit_steps, commit_seconds
         self._rank_seconds = rank_seconds
         self.uuid = str(uuid4())
         self._identity = {"format_version": FORMAT_VERSION, "uuid": self.uuid}
@@ -91,9 +86,6 @@ class TraceWriter:
         self._codes = Codes(request.id for request in requests)
         self._specs = growing_arrays(len(ops), ranks, sketch_parts)
         self._counts = dict.fromkeys(COUNTS, 0)
-        # since the latest commit
-        self._new_steps = self._new_rows = 0
-        self._max_new_rows = max(_NEW_BYTES // (8 * len(ops)), 1)
         self.status = "recording"
         files = fixed_files(requests)
         if sketch_parts:
@@ -106,7 +98,7 @@ class TraceWriter:
         self._pending = Pending(self._columns, self._specs, self._codes, self._counts, early=ranks == 1)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
         self._store.create({**files, "zarr.json": self._root("recording", "")})
-        self._commit_due = time.monotonic() + commit_seconds
+        self._pace = Pace(commit_steps, max(_NEW_BYTES // (8 * len(ops)), 1), commit_seconds, _PATIENCE)
 
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
@@ -124,51 +116,15 @@ class TraceWriter:
                 hint="delete it yourself, or name another place",
             )
 
-    def step(
-        self,
-        step: Step,
-        tokens: Sequence[int] | np.ndarray,
-        fingerprints: np.ndarray,
-        kernels: tuple[str, ...],
-        samples: Sequence[Sample],
-        finished: Sequence[Event],
-        seconds: float,
-        padded_rows: int = 0,
-        graph_bucket: int = 0,
-        sketches: np.ndarray | None = None,
-    ) -> None:
-        """Add a step: `tokens` one a row, `fingerprints` uint64 [rows, ops] of rank 0, `kernels` one an op.
-
-        `sketches`, with `sketch_parts`: float32 [rows, ops, sketch_parts] of rank 0, NaN where there is none.
-        Arrays are copied. `seconds` is wall time.
-        """
-        self._refuse_misfits(step, tokens, fingerprints, kernels, samples, finished)
-        expected = (len(tokens), len(self._ops), self.sketch_parts)
-        if self.sketch_parts and (sketches is None or sketches.shape != expected):
-            raise ValueError(f"step {step.index}: expected sketches of shape {expected}")
-        prints = np.array(fingerprints, np.uint64, order="C")
-        parts = np.array(sketches, np.float32).reshape(len(tokens), -1) if self.sketch_parts else _NO_SKETCHES
-        tokens = np.array(tokens, np.int32)
-        self._pending.add(
-            Record(
-                step,
-                tokens,
-                prints,
-                parts,
-                tuple(kernels),
-                tuple(samples),
-                tuple(finished),
-                seconds,
-                padded_rows,
-                graph_bucket,
-            )
-        )
-        self._new_steps, self._new_rows = self._new_steps + 1, self._new_rows + len(tokens)
-        if (
-            self._new_steps >= self._commit_steps
-            or self._new_rows >= self._max_new_rows
-            or time.monotonic() >= self._commit_due
-        ):
+    def step(self, record: Record) -> None:
+        """Add a step of rank 0. Its arrays may change when this has returned, not when it was interrupted."""
+        if self.status != "recording":
+            raise ValueError(f"the trace is closed: {self.status}")
+        expected = self._counts["steps"] + len(self._pending)
+        refuse_misfits(record, expected, self._ops, self.sketch_parts, self._codes.requests)
+        self._pending.add(record)
+        self._pace.add(record.step.rows)
+        if self._pace.due(self._columns.settled):
             self.commit()
 
     def attach(self, name: str, data: bytes) -> None:
@@ -177,7 +133,7 @@ class TraceWriter:
 
     def commit(self) -> None:
         """Write what is pending and what every other rank has, and then that it is there."""
-        begin = time.monotonic()
+        self._pace.begin()
         self._others.look()
         ready = self._ready()
         if ready:
@@ -185,9 +141,7 @@ class TraceWriter:
             self._columns.store()
             self._store.write("zarr.json", self._root("recording", "", counts))
             self._counts, self._pending = counts, self._pending.after(ready, counts)
-        self._new_steps = self._new_rows = 0
-        end = time.monotonic()
-        self._commit_due = end + max(self._commit_seconds, _PATIENCE * (end - begin))
+        self._pace.end()
 
     def close(self) -> None:
         """Complete the trace; a second time changes nothing. TraceError where another rank does not close."""
@@ -221,35 +175,6 @@ class TraceWriter:
             self.fail(f"{type(error).__name__}: {error}".removesuffix(": "))
         except DetrecError as second:
             error.add_note(f"{second}; what was committed before can be read")
-
-    def _refuse_misfits(
-        self,
-        step: Step,
-        tokens: Sequence[int] | np.ndarray,
-        fingerprints: np.ndarray,
-        kernels: Sequence[str],
-        samples: Sequence[Sample],
-        finished: Sequence[Event],
-    ) -> None:
-        if self.status != "recording":
-            raise ValueError(f"the trace is closed: {self.status}")
-        rows, ops = step.rows, len(self._ops)
-        if (len(tokens), len(kernels), fingerprints.shape) != (rows, ops, (rows, ops)):
-            raise ValueError(
-                f"step {step.index}: expected {rows} tokens, {ops} kernels and a fingerprint of each, "
-                f"got {len(tokens)}, {len(kernels)} and shape {fingerprints.shape}"
-            )
-        expected = self._counts["steps"] + len(self._pending)
-        if step.index != expected:
-            raise ValueError(f"step {step.index}: expected step {expected}")
-        named: tuple[Slice | Event | Sample, ...] = (*step.slices, *step.events, *samples, *finished)
-        for part in named:
-            if part.request not in self._codes.requests:
-                raise ValueError(f"step {step.index}: unknown request {part.request!r}")
-        before = [event.kind is EventKind.FINISHED for event in step.events]
-        after = [event.kind is EventKind.FINISHED for event in finished]
-        if any(before) or not all(after):
-            raise ValueError(f"step {step.index}: requests finish after a step, and nothing else does")
 
     def _ready(self) -> int:
         """How many of the pending steps all ranks have."""

@@ -1,4 +1,4 @@
-"""A made-up run that has everything a trace can hold, as the arguments of `TraceWriter.step`."""
+"""A made-up run that has everything a trace can hold, step by step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from detrec.config import SamplingParams
 from detrec.engines.base import Event, EventKind, Kind, OpKind, Request, Sample, Slice, Step
 from detrec.recorder import schema
 from detrec.recorder.rank_writer import RankWriter
-from detrec.recorder.steps import StepWriter
+from detrec.recorder.steps import Record, StepWriter
 from detrec.recorder.writer import TraceWriter
 
 OPS = ("embedding", "0.attn", "0.output", "logits", "sampled")
@@ -29,7 +29,7 @@ MANIFEST = {"config": {"model": "builtin:tiny", "digest": "0" * 32}, "list": [1,
 
 @dataclass(frozen=True)
 class Played:
-    """The arguments of one `TraceWriter.step`, `fingerprints` one array a rank."""
+    """One step, `fingerprints` one array a rank."""
 
     step: Step
     tokens: list[int]
@@ -40,6 +40,13 @@ class Played:
     seconds: float
     padded_rows: int = 0
     graph_bucket: int = 0
+
+    def record(self, rank: int = 0, sketches: np.ndarray | None = None) -> Record:
+        """What the writer of `rank` is given."""
+        return Record(
+            *(self.step, self.tokens, self.fingerprints[rank], self.kernels, self.samples, self.finished),
+            *(self.seconds, self.padded_rows, self.graph_bucket, sketches),
+        )
 
 
 @dataclass
@@ -113,12 +120,7 @@ def write_step(
     writer: StepWriter, played: Played, rank: int = 0, *, sketches: np.ndarray | None = None
 ) -> None:
     """Play one step into `writer`."""
-    prints = played.fingerprints[rank]
-    writer.step(
-        *(played.step, played.tokens, prints, played.kernels, played.samples, played.finished),
-        *(played.seconds, played.padded_rows, played.graph_bucket),
-        sketches=sketches,
-    )
+    writer.step(played.record(rank, sketches))
 
 
 def shrink(put: Callable[[Any, str, Any], None] = setattr) -> None:

@@ -44,5 +44,5 @@ def test_shares_are_recorded_as_on_the_cpu() -> None:
             probe.op(name, output, 1, "k")
         probe.sampled((), ())
         probe.finish()
-    assert_same_bits(there.given[0][2], here.given[0][2])
-    assert here.given[0][2][:, :-1].all()
+    assert_same_bits(there.given[0].fingerprints, here.given[0].fingerprints)
+    assert here.given[0].fingerprints[:, :-1].all()

@@ -1,6 +1,6 @@
 """A probe hands the writer one fingerprint for every row of every op, and nothing it was not told."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
 from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share, Span, summed
 from detrec.recorder.probe import TraceProbe
+from detrec.recorder.steps import Record
 from tests.bits import assert_same_bits
 
 OPS = ("embedding", "0.o_partial", "0.o_proj", "logits", "logits_penalised", "sampled")
@@ -22,21 +23,11 @@ class Steps:
 
     def __init__(self, sketch_parts: int = 0) -> None:
         self.sketch_parts = sketch_parts
-        self.given: list[tuple[Any, ...]] = []
-        self.sketches: list[np.ndarray | None] = []
+        self.given: list[Record] = []
 
-    def step(
-        self,
-        step: Step,
-        tokens: Any,
-        fingerprints: Any,
-        kernels: Any,
-        *rest: Any,
-        sketches: np.ndarray | None = None,
-        **padding: int,
-    ) -> None:
-        self.given.append((step, tokens, np.array(fingerprints), kernels, *rest))
-        self.sketches.append(sketches)
+    def step(self, record: Record) -> None:
+        # the probe goes on with its memory
+        self.given.append(replace(record, fingerprints=np.array(record.fingerprints)))
 
 
 class Sums:
@@ -66,13 +57,13 @@ def test_a_step_is_handed_over_whole() -> None:
     probe.op("embedding", rows(1, 2, 3), 0, "e")
     probe.op("logits", rows(4, 5), 0, "l")
     probe.sampled((sample,), (event,))
-    ((step, tokens, prints, kernels, samples, finished, seconds),) = writer.given
-    assert (step, tokens, kernels) == (STEP, TOKENS, ("e", "", "", "l", "", ""))
-    assert (samples, finished) == ((sample,), (event,))
-    assert 0 < seconds < 10
+    (given,) = writer.given
+    assert (given.step, given.tokens, given.kernels) == (STEP, TOKENS, ("e", "", "", "l", "", ""))
+    assert (given.samples, given.finished) == ((sample,), (event,))
+    assert 0 < given.seconds < 10
     # rows down, ops across; an op on sampled rows stands at them
     expected = [[1, 0, 0, 0, 0, 0], [2, 0, 0, 4, 0, 0], [3, 0, 0, 5, 0, 0]]
-    assert_same_bits(prints, np.array(expected, np.uint64))
+    assert_same_bits(given.fingerprints, np.array(expected, np.uint64))
 
 
 def test_a_step_keeps_nothing_of_the_step_before() -> None:
@@ -83,10 +74,10 @@ def test_a_step_keeps_nothing_of_the_step_before() -> None:
         if width == 3:
             probe.op("embedding", rows(1, 2, 3), 0, "e")
         probe.sampled((), ())
-    assert [given[2].shape for given in writer.given] == [(3, 6), (1, 6), (5, 6)]
-    assert [given[3][0] for given in writer.given] == ["e", "", ""]
-    assert not writer.given[1][2].any()
-    assert not writer.given[2][2].any()
+    assert [given.fingerprints.shape for given in writer.given] == [(3, 6), (1, 6), (5, 6)]
+    assert [given.kernels[0] for given in writer.given] == ["e", "", ""]
+    assert not writer.given[1].fingerprints.any()
+    assert not writer.given[2].fingerprints.any()
 
 
 def test_the_same_array_reported_again_is_fingerprinted_once() -> None:
@@ -98,11 +89,11 @@ def test_the_same_array_reported_again_is_fingerprinted_once() -> None:
     probe.op("logits", scores, 0, "l")
     probe.op("logits_penalised", scores, 0, "p")
     probe.sampled((), ())
-    prints = writer.given[0][2]
+    prints = writer.given[0].fingerprints
     assert sums.calls == 2
     assert prints[:, 1].tolist() == prints[:, 2].tolist() == [1, 2, 3]
     assert prints[:, 3].tolist() == prints[:, 4].tolist() == [0, 4, 5]
-    assert writer.given[0][3][1:5] == ("m", "one rank", "l", "p")
+    assert writer.given[0].kernels[1:5] == ("m", "one rank", "l", "p")
 
 
 def test_an_array_is_not_taken_for_one_of_another_step() -> None:
@@ -115,7 +106,7 @@ def test_an_array_is_not_taken_for_one_of_another_step() -> None:
         probe.op("0.o_partial", same, 0, "m")
         probe.sampled((), ())
     assert sums.calls == 2
-    assert [given[2][:, 1].tolist() for given in writer.given] == [[1, 2, 3], [2, 4, 6]]
+    assert [given.fingerprints[:, 1].tolist() for given in writer.given] == [[1, 2, 3], [2, 4, 6]]
 
 
 def test_structures_are_fingerprinted_as_words() -> None:
@@ -127,7 +118,7 @@ def test_structures_are_fingerprinted_as_words() -> None:
     probe.step(STEP, TOKENS)
     probe.op("sampled", drawn, 0, "s")
     probe.sampled((), ())
-    assert writer.given[0][2][:, 5].tolist() == [0, 11, 22]
+    assert writer.given[0].fingerprints[:, 5].tolist() == [0, 11, 22]
 
 
 def test_an_output_with_other_rows_is_refused() -> None:
@@ -152,7 +143,7 @@ def test_the_kernel_is_the_fingerprint_unless_another_is_given() -> None:
     probe.sampled((), ())
     expected = np.zeros(3, np.uint64)
     fingerprint(x, expected)
-    assert_same_bits(writer.given[0][2][:, 0].copy(), expected)
+    assert_same_bits(writer.given[0].fingerprints[:, 0].copy(), expected)
 
 
 def test_ranks_that_share_a_row_record_it_in_sum() -> None:
@@ -167,7 +158,7 @@ def test_ranks_that_share_a_row_record_it_in_sum() -> None:
         probe.op("0.o_partial", part, 0, "m")
         probe.op("0.o_proj", part, 0, "r")
         probe.sampled((), ())
-        given.append(writer.given[0][2])
+        given.append(writer.given[0].fingerprints)
     whole, left, right = given
     assert_same_bits(summed(np.stack([left[:, 2], right[:, 2]], axis=1)), whole[:, 2].copy())
     assert (left[:, 1] != left[:, 2]).all()
@@ -181,7 +172,7 @@ def test_floats_are_sketched_where_they_were_computed() -> None:
     probe.op("logits", rows(6, 7), 0, "l")
     probe.op("sampled", np.zeros((2, 1), np.int64), 0, "s")
     probe.sampled((), ())
-    (sketches,) = writer.sketches
+    sketches = writer.given[0].sketches
     assert sketches is not None
     assert sketches.shape == (3, len(OPS), PARTS)
     assert_same_bits(sketches[:, 0, 0], np.array([3, 4, 5], np.float32))
@@ -195,4 +186,4 @@ def test_nothing_is_sketched_where_nobody_keeps_it() -> None:
     probe, writer, _ = probe_of()
     probe.step(STEP, TOKENS)
     probe.sampled((), ())
-    assert writer.sketches == [None]
+    assert writer.given[0].sketches is None

@@ -17,6 +17,7 @@ from detrec.errors import DetrecError, TraceCorrupt, TraceError
 from detrec.recorder.progress import Progress, progress_file, read_progress
 from detrec.recorder.rank_writer import RankWriter
 from detrec.recorder.reader import TraceReader
+from detrec.recorder.steps import Record
 from detrec.recorder.store import LocalStore
 from detrec.recorder.verify import examine, verify
 from detrec.recorder.writer import TraceWriter
@@ -192,7 +193,7 @@ def test_steps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         play(run, other, 1, 2)
     first = run.played[0]
     with pytest.raises(ValueError, match=r"expected step 0 and fingerprints of shape \(3, 5\), got \(2, 5\)"):
-        other.step(first.step, [], first.fingerprints[0][:2], (), (), (), 0.0)
+        other.step(Record(first.step, [], first.fingerprints[0][:2], (), (), (), 0.0))
     other.close()
     with pytest.raises(ValueError, match="is closed"):
         play(run, other, 0, 1)

@@ -12,6 +12,7 @@ from detrec.engines.base import Kind, Request, Sample, Slice, Step
 from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete, TraceVersion
 from detrec.recorder import digests
 from detrec.recorder.reader import TraceReader
+from detrec.recorder.steps import Record
 from detrec.recorder.verify import examine
 from detrec.recorder.writer import TraceWriter
 from tests.bits import assert_same_bits
@@ -135,7 +136,7 @@ def test_of_a_position_sampled_twice_the_latest_token_counts(tmp_path: Path) -> 
         for index, (position, taken) in enumerate([(3, 30), (2, 20), (3, 31)]):
             step = Step(index, (Slice("a", position, position + 1, Kind.DECODE, True),))
             sample = Sample("a", position, 1, taken, 0.0, 0.0, 0, 0)
-            writer.step(step, [1], prints, kernels, [sample], (), 0.0)
+            writer.step(Record(step, [1], prints, kernels, [sample], (), 0.0))
     assert TraceReader(tmp_path / "run.zarr").taken_tokens()["a"] == [20, 31]
 
 
@@ -223,7 +224,7 @@ def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
         for index in range(20):
             part = Slice("a", index * rows, (index + 1) * rows, Kind.PREFILL, False)
             tokens = np.arange(rows) % 49152
-            writer.step(Step(index, (part,)), tokens, prints, ("k",), (), (), 0.0)
+            writer.step(Record(Step(index, (part,)), tokens, prints, ("k",), (), (), 0.0))
     took = []
     for _ in range(3):
         # of this thread, whatever else the machine does

@@ -1,6 +1,7 @@
 """However a recorder ends, what it leaves can be read, and only what was recorded shows in it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from detrec.errors import TraceError, TraceIncomplete
 from detrec.recorder.columns import Columns
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.schema import growing_arrays
+from detrec.recorder.steps import Record
 from detrec.recorder.store import LocalStore
 from detrec.recorder.verify import verify
 from detrec.recorder.writer import TraceWriter
@@ -45,7 +47,7 @@ def test_time_asks_for_commits_and_a_slow_store_for_fewer(
 ) -> None:
     # every 0.2 s; after a commit of 0.5 s the next is 9.5 s away
     run, clock, counted = Run(length=25), [0.0], 0
-    monkeypatch.setattr("detrec.recorder.writer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("detrec.recorder.pace.time.monotonic", lambda: clock[0])
     original = LocalStore.patch
 
     def patch(self: LocalStore, key: str, *args: object) -> None:
@@ -212,11 +214,11 @@ def test_steps_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> 
     ]
     for arguments in bad:
         with pytest.raises(ValueError, match="step "):
-            writer.step(*arguments, 0.0)  # type: ignore[arg-type]
-    writer.step(step, [1, 2], prints, kernels, (), (finish,), 0.0)
+            writer.step(Record(*arguments, 0.0))  # type: ignore[arg-type]
+    writer.step(Record(step, [1, 2], prints, kernels, (), (finish,), 0.0))
     writer.close()
     with pytest.raises(ValueError, match="closed"):
-        writer.step(Step(1, step.slices), [1, 2], prints, kernels, (), (), 0.0)
+        writer.step(Record(Step(1, step.slices), [1, 2], prints, kernels, (), (), 0.0))
     assert TraceReader(tmp_path / "run.zarr").n_steps == 1
 
 
@@ -230,10 +232,8 @@ def test_what_is_recorded_is_copied(tmp_path: Path) -> None:
     run = Run()
     with open_writer(tmp_path / "run.zarr") as writer:
         for played in run.played:
-            shared = played.fingerprints[0].copy()
-            tokens = np.array(played.tokens)
-            rest = (played.kernels, played.samples, played.finished, played.seconds)
-            writer.step(played.step, tokens, shared, *rest, played.padded_rows, played.graph_bucket)
+            shared, tokens = played.fingerprints[0].copy(), np.array(played.tokens)
+            writer.step(replace(played.record(), fingerprints=shared, tokens=tokens))
             shared[:] = 0
             tokens[:] = 0
     assert_holds(TraceReader(tmp_path / "run.zarr"), run, 25)

@@ -8,7 +8,7 @@ from typing import Any
 from detrec.config import SamplingParams
 from detrec.engines.base import Event, EventKind, Request, Sample, Slice, Step
 from detrec.recorder.rank_writer import RankWriter
-from detrec.recorder.steps import StepWriter
+from detrec.recorder.steps import Record, StepWriter
 from detrec.recorder.writer import TraceWriter
 from tests.replayer.fakes import OPS, FakeTrace, fake_trace, part
 
@@ -107,14 +107,16 @@ def step(
     drawn = [part for part in slices if part.samples]
     tokens = run.drawn.token[run.drawn.step == index].tolist()
     writer.step(
-        Step(index, tuple(slices), before),
-        run.row_token[rows],
-        run.cells[rank][rows],
-        kernels(index) if kernels else ("kernel",) * len(run.ops),
-        [_sample(part, token, seed) for part, token in zip(drawn, tokens, strict=True)],
-        [event for event in events if event.kind is EventKind.FINISHED],
-        0.5,
-        padded_rows=int(rows.sum()),
+        Record(
+            Step(index, tuple(slices), before),
+            run.row_token[rows],
+            run.cells[rank][rows],
+            kernels(index) if kernels else ("kernel",) * len(run.ops),
+            [_sample(part, token, seed) for part, token in zip(drawn, tokens, strict=True)],
+            [event for event in events if event.kind is EventKind.FINISHED],
+            0.5,
+            padded_rows=int(rows.sum()),
+        )
     )
 
 
