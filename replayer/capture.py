@@ -74,9 +74,8 @@ class Capture:
     def keep(self, name: str, field: str, op: Op, args: tuple[Any, ...], output: np.ndarray) -> None:
         """Remember it; `args` are copies already."""
         assert self._now is not None, "an op outside of any step"
-        kernel = op.kernel  # type: ignore[attr-defined]
         self.moments[name] = Moment(
-            *(self._now, name, field, op, kernel, args, np.array(output), places_of(self._now, name)),
+            *(self._now, name, field, op, op.kernel, args, np.array(output), places_of(self._now, name)),
             share=self.shares.get(name),
         )
 
@@ -90,8 +89,7 @@ class _Captured:
     @property
     def kernel(self) -> str:
         """What ran last."""
-        kernel: str = self._op.kernel  # type: ignore[attr-defined]
-        return kernel
+        return self._op.kernel
 
     def __call__(self, name: str, *args: Any) -> Any:
         if not self._capture.armed or not self._capture.wants(name):
@@ -143,8 +141,7 @@ class _Written:
     @property
     def kernel(self) -> str:
         """What ran last."""
-        kernel: str = self._op.kernel  # type: ignore[attr-defined]
-        return kernel
+        return self._op.kernel
 
     def __call__(self, name: str, *args: Any) -> Any:
         output = self._op(name, *args)
