@@ -6,11 +6,11 @@ import numba
 import numpy as np
 
 from detrec.config import EngineConfig
-from detrec.engines.base import Probe
+from detrec.engines.base import Probe, Progress
 from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.cpu_ops import CPU_RANKS, cpu_ops
 from detrec.engines.builtin.cut import Cut
-from detrec.engines.builtin.loading import CpuPlacement, Progress, load_decoder, storage
+from detrec.engines.builtin.loading import CpuPlacement, load_decoder, storage
 from detrec.engines.builtin.parallel import Parallel, parallel_ops
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.vendor import vendor_ops

@@ -1,21 +1,18 @@
 """From a checkpoint's tensors to a Decoder in the framework's memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from detrec.config import EngineConfig
+from detrec.engines.base import Progress
 from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.model import Decoder, Layer
-from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.kernels import arrays
 from detrec.kernels.cpu.packed import PackedWeight, pack_weight
 from detrec.kernels.cpu.rope import rope_tables
-
-Progress = Callable[[str, int, int], None]
-"""(what, done, total): called as work goes on."""
 
 
 class Placement(Protocol):
@@ -106,7 +103,7 @@ def load_decoder(
         )
 
     embedding = packed("model.embed_tokens.weight")
-    cos, sin = _rope(config, engine.max_model_len)
+    cos, sin = rope_tables(config.inv_freq(), engine.max_model_len)
     decoder = Decoder(
         config=config,
         embedding=embedding,
@@ -128,7 +125,3 @@ def storage(dtype: str) -> np.dtype:
 
 def _name(dtype: np.dtype) -> str:
     return "bfloat16" if dtype == np.uint16 else np.dtype(dtype).name
-
-
-def _rope(config: ModelConfig, length: int) -> tuple[np.ndarray, np.ndarray]:
-    return rope_tables(config.inv_freq(), length)
