@@ -75,8 +75,8 @@ def load_decoder(
     def part(name: str, dtype: str) -> np.ndarray:
         return cut.part(name, checkpoint.tensor(name, dtype))
 
-    def vector(name: str) -> Any:
-        return place.vector(part(name, "float32"))
+    def vector(*names: str) -> Any:
+        return place.vector(np.concatenate([part(name, "float32") for name in names]))
 
     def packed(*names: str) -> Any:
         return place.matrix([part(name, stored) for name in names], engine.dtype)
@@ -90,9 +90,7 @@ def load_decoder(
         return Layer(
             attn_norm=vector(at + "input_layernorm.weight"),
             qkv=packed(*(name + ".weight" for name in qkv)),
-            qkv_bias=place.vector(np.concatenate([part(name + ".bias", "float32") for name in qkv]))
-            if config.qkv_bias
-            else None,
+            qkv_bias=vector(*(name + ".bias" for name in qkv)) if config.qkv_bias else None,
             q_norm=vector(at + "self_attn.q_norm.weight") if config.qk_norm else None,
             k_norm=vector(at + "self_attn.k_norm.weight") if config.qk_norm else None,
             o_proj=packed(at + "self_attn.o_proj.weight"),
