@@ -19,7 +19,7 @@ from benchmarks.nccl import NcclGroup
 from benchmarks.workload import Kept, Times, config_of, keep_weights, timed
 from detrec.engines.builtin import gpu_runner, seeded
 from detrec.engines.builtin.engine import BuiltinEngine
-from detrec.engines.builtin.ranks import Ranks, Run
+from detrec.engines.builtin.ranks import Ranks
 from detrec.engines.builtin.requests import resolve_requests
 from detrec.kernels.device_group import DeviceGroup
 from detrec.kernels.rendezvous import Rendezvous
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace, checkpoint: Kept, group: str, meeting: Rendezv
     )
     ranks = Ranks(meeting) if meeting else None
     engine = BuiltinEngine(config, checkpoint, resolve_requests(config, checkpoint), ranks=ranks)
-    if meeting and meeting.rank:
-        _: Run = ranks.told()  # type: ignore[union-attr]
+    if ranks and ranks.rank:
+        ranks.told()
     times = timed(engine.run(engine.own_scheduler()))
     if ranks:
         # the meeting is needed again

@@ -20,9 +20,8 @@ from pathlib import Path
 
 from benchmarks.bench_all_reduce import ranks_do
 from detrec.config import ServeConfig, serve_config
-from detrec.engines.base import Step
 from detrec.engines.builtin.engine import BuiltinEngine
-from detrec.engines.builtin.ranks import Ranks, Run
+from detrec.engines.builtin.ranks import Ranks
 from detrec.engines.builtin.requests import resolve_requests
 from detrec.engines.builtin.weights import open_checkpoint
 from detrec.kernels.rendezvous import Rendezvous
@@ -70,13 +69,6 @@ def config_of(args: argparse.Namespace) -> ServeConfig:
     return serve_config({"model": args.model, "engine": engine, "requests": requests})
 
 
-class _Nothing:
-    """The plan of a rank above 0."""
-
-    def next_step(self) -> Step | None:
-        return None
-
-
 def by_ranks(meeting: Rendezvous, args: argparse.Namespace) -> Counter[str]:
     """Verdicts of replays by ranks that stay; those of rank 0."""
     config, ranks, verdicts = config_of(args), Ranks(meeting), Counter[str]()
@@ -93,12 +85,7 @@ def by_ranks(meeting: Rendezvous, args: argparse.Namespace) -> Counter[str]:
                 break
             engine = BuiltinEngine(config, checkpoint, requests, ranks=ranks)
             if meeting.rank:
-                run: Run = ranks.told()
-                plan = engine.follow(_Nothing()) if run.following else engine.own_scheduler()
-                assert run.probe is not None
-                with run.probe(engine) as probe:
-                    for _step in engine.run(plan, probe, run.names):
-                        pass
+                ranks.told()(engine)
             elif recorded is None:
                 run_recorded(engine, engine.own_scheduler(), config, first)
                 recorded = TraceReader(first)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from detrec.config import SamplingParams
 
@@ -176,6 +176,7 @@ class Probe(Protocol):
         ...
 
 
+@runtime_checkable
 class GraphProbe(Probe, Protocol):
     """A Probe of an engine that captures steps as CUDA graphs: Python runs at the capture only.
 
@@ -253,6 +254,9 @@ class Engine(Protocol):
         """Give back what the engine holds outside of this process; it runs nothing any more."""
         ...
 
+
+Progress = Callable[[str, int, int], None]
+"""(what, done, total): called as work goes on."""
 
 RankProbe = Callable[[Engine], AbstractContextManager[Probe]]
 """The Probe, for one run, of the engine of a rank above 0. Called in its process: it must be picklable."""

@@ -7,7 +7,7 @@ and gives the output on as it is. What a Probe is told on a GPU is the tensor's 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class Layout:
         return (self.drawn, self.samples) if op in SAMPLE_OPS else (self.launched, self.rows)
 
 
+@runtime_checkable
 class PlacingProbe(Probe, Protocol):
     """A Probe of a GPU that takes outputs with rows that are not the step's."""
 
@@ -139,20 +140,21 @@ def _hook(module: Any, told: Callable[[Any, Any, Any], None]) -> Any:
 class Teller:
     """Tells `probe` of a foreign engine's steps; only ops in `names` are passed on.
 
-    `on_device`: outputs lie on a GPU and are given as DeviceArrays, whole; else as numpy views, with the
-    step's rows only.
+    A PlacingProbe is given outputs, which lie on a GPU, as DeviceArrays, whole; any other one as numpy views,
+    with the step's rows only.
     """
 
-    def __init__(self, probe: Probe, names: Iterable[str], *, on_device: bool, rank: int = 0) -> None:
-        self.probe, self._names, self._on_device, self._rank = probe, frozenset(names), on_device, rank
+    def __init__(self, probe: Probe, names: Iterable[str], *, rank: int = 0) -> None:
+        self.probe, self._names, self._rank = probe, frozenset(names), rank
+        self._placing = probe if isinstance(probe, PlacingProbe) else None
         self._layout: Layout | None = None
 
     def begin(self, step: Step, tokens: Sequence[int] | np.ndarray, layout: Layout) -> None:
         """A step begins whose rows lie by `layout`."""
         self._layout = layout
         self.probe.step(step, tokens)
-        if self._on_device:
-            self.probe.place(layout)  # type: ignore[attr-defined]
+        if self._placing:
+            self._placing.place(layout)
 
     def op(self, name: str, output: Any, kernel: str) -> None:
         """`output` has the rows that the layout says, whatever its leading axes; a list, on the host alone,
@@ -162,7 +164,7 @@ class Teller:
             return
         assert self._layout is not None, "an op outside a step"
         launched, own = self._layout.of(name)
-        if self._on_device:
+        if self._placing:
             array = arrays.device_view(output)
             self.probe.op(name, array.reshape(launched, array.count // max(launched, 1)), self._rank, kernel)
             return

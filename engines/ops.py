@@ -6,15 +6,37 @@ table as it is: not recording costs nothing.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, cast
 
 from detrec.engines.base import Probe
 
-Op = Callable[..., Any]
-"""Takes the name the trace will know its output by, then tensors: `matmul("14.qkv", x, w)`.
 
-Its attribute `kernel` names the kernel and configuration that the latest call ran.
-"""
+class Op(Protocol):
+    """Takes the name the trace will know its output by, then tensors: `matmul("14.qkv", x, w)`."""
+
+    @property
+    def kernel(self) -> str:
+        """The kernel and configuration that the latest call ran."""
+        ...
+
+    def __call__(self, name: str, *args: Any) -> Any: ...
+
+
+class NamedOp(Op, Protocol):
+    """An Op that may be given another name where it runs another kernel."""
+
+    kernel: str
+
+
+def named(kernel: str) -> Callable[[Callable[..., Any]], NamedOp]:
+    """Make an op of a function, by the name of the kernel it runs."""
+
+    def give(run: Callable[..., Any]) -> NamedOp:
+        op = cast(NamedOp, run)
+        op.kernel = kernel
+        return op
+
+    return give
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +74,12 @@ class Ops:
 def _watch(op: Op, probe: Probe, names: Collection[str], rank: int) -> Op:
     tell = probe.op
 
+    @named(op.kernel)
     def watched_op(name: str, *args: Any) -> Any:
         output = op(name, *args)
+        watched_op.kernel = op.kernel
         if name in names:
-            tell(name, output, rank, op.kernel)  # type: ignore[attr-defined]
+            tell(name, output, rank, watched_op.kernel)
         return output
 
     return watched_op

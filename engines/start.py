@@ -3,12 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from detrec.config import ServeConfig
-from detrec.engines.base import Engine, Request
+from detrec.engines.base import Engine, Progress, Request
 from detrec.engines.instrument import Instrument
 from detrec.errors import ConfigError, EngineError
-
-Progress = Callable[[str, int, int], None]
-"""(what, done, total): called as work goes on."""
 
 
 def start_engine(
@@ -27,14 +24,6 @@ def start_engine(
     id, the tokens to go on with whatever is sampled. `fault` is `NAME[:key=value,...]`; `notify` is told
     where it first changed a bit, and of what takes long. Raises ConfigError, ModelError or EngineError.
     """
-    from detrec.engines.builtin.engine import BuiltinEngine
-    from detrec.engines.builtin.model import op_names
-    from detrec.engines.builtin.ranks import COMPILING_LIMIT_S, Ranks, Work
-    from detrec.engines.builtin.requests import check_engine, check_requests, resolve_requests
-    from detrec.engines.builtin.weights import open_checkpoint
-    from detrec.engines.faults import arm, check_ranks
-    from detrec.kernels.cpu.compiling import compiled_before
-
     if config.engine.name == "transformers":
         from detrec.engines.transformers.engine import TransformersEngine
 
@@ -45,55 +34,6 @@ def start_engine(
         return TransformersEngine(config, requests=requests, forced=forced)
     if config.engine.name != "builtin":
         raise EngineError(f"engine.name: {config.engine.name} does not run in this process")
-    checkpoint = open_checkpoint(config.model)
-    if requests is None:
-        requests = resolve_requests(config, checkpoint)
-    else:
-        check_engine(config.engine, checkpoint.config)
-        check_requests(config.engine, checkpoint.config, requests)
-    armed = arm(fault, tuple(op_names(checkpoint.config)), notify) if fault else None
-    size = config.engine.tensor_parallel_size
-    if armed is not None:
-        check_ranks(armed, size)
-    if size > 1 and config.engine.device != "cpu":
-        _check_devices(size)
-    ranks = Ranks.start(size) if size > 1 else None
-    try:
-        if ranks:
-            if not compiled_before():
-                ranks.meeting.timeout_s = COMPILING_LIMIT_S
-            ranks.tell(Work(config, tuple(requests), forced, fault, tuple(instruments)))
-        engine = BuiltinEngine(
-            config,
-            checkpoint,
-            requests,
-            forced=forced,
-            fault=armed,
-            instruments=instruments,
-            progress=progress,
-            ranks=ranks,
-        )
-    except BaseException:
-        if ranks:
-            ranks.close()
-        raise
-    if engine.device is not None:
-        from detrec.kernels.launch import compiled_before as compiled_for_gpu
+    from detrec.engines.builtin.start import start_builtin
 
-        if not compiled_for_gpu():
-            notify("compiling kernels for this GPU as they are first used: half a minute, once")
-    elif not compiled_before():
-        notify("compiling kernels for this machine: half a minute, once")
-    return engine
-
-
-def _check_devices(size: int) -> None:
-    """Raise ConfigError where there are fewer GPUs than ranks."""
-    from detrec.kernels.cuda import device_count
-
-    found = device_count()
-    if found < size:
-        raise ConfigError(
-            f"engine.tensor_parallel_size: {size} ranks need a GPU each, this machine has {found} to use",
-            hint="detrec doctor lists them; reduction: tp_invariant gives the same bits on fewer ranks",
-        )
+    return start_builtin(config, requests, forced, fault, instruments, notify, progress)

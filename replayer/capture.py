@@ -72,9 +72,8 @@ class Capture:
     def keep(self, name: str, field: str, op: Op, args: tuple[Any, ...], output: np.ndarray) -> None:
         """Remember it; `args` are copies already."""
         assert self._now is not None, "an op outside of any step"
-        kernel = op.kernel  # type: ignore[attr-defined]
         places = places_of(self._now, name)
-        self.moments[name] = Moment(self._now, name, field, op, kernel, args, np.array(output), places)
+        self.moments[name] = Moment(self._now, name, field, op, op.kernel, args, np.array(output), places)
 
 
 class _Captured:
@@ -86,8 +85,7 @@ class _Captured:
     @property
     def kernel(self) -> str:
         """What ran last."""
-        kernel: str = self._op.kernel  # type: ignore[attr-defined]
-        return kernel
+        return self._op.kernel
 
     def __call__(self, name: str, *args: Any) -> Any:
         if not self._capture.armed or not self._capture.wants(name):
@@ -139,8 +137,7 @@ class _Written:
     @property
     def kernel(self) -> str:
         """What ran last."""
-        kernel: str = self._op.kernel  # type: ignore[attr-defined]
-        return kernel
+        return self._op.kernel
 
     def __call__(self, name: str, *args: Any) -> Any:
         output = self._op(name, *args)

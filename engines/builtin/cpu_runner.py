@@ -6,13 +6,12 @@ import numba
 import numpy as np
 
 from detrec.config import EngineConfig
-from detrec.engines.base import Probe
+from detrec.engines.base import Probe, Progress
 from detrec.engines.builtin.batch import Batch
-from detrec.engines.builtin.cpu_ops import cpu_ops
-from detrec.engines.builtin.cpu_parallel import parallel_ops
+from detrec.engines.builtin.cpu_ops import CPU_RANKS, cpu_ops
 from detrec.engines.builtin.cut import Cut
-from detrec.engines.builtin.loading import CpuPlacement, Progress, load_decoder, storage
-from detrec.engines.builtin.parallel import Parallel
+from detrec.engines.builtin.loading import CpuPlacement, load_decoder, storage
+from detrec.engines.builtin.parallel import Parallel, parallel_ops
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.vendor import vendor_ops
 from detrec.engines.builtin.weights import Checkpoint
@@ -55,11 +54,12 @@ class CpuRunner:
         self._threads = numba.get_num_threads()
         if meeting:
             numba.set_num_threads(1)
-        ops = cpu_ops(self._workspace, storage(engine.dtype))
+        dtype = storage(engine.dtype)
+        ops = cpu_ops(self._workspace, dtype)
         if not engine.deterministic:
             ops = vendor_ops(ops, engine.framework)
         parallel = Parallel(self._group, engine.reduction, checkpoint.config.vocab_size)
-        ops = parallel_ops(ops, self._workspace, storage(engine.dtype), parallel)
+        ops = parallel_ops(ops, CPU_RANKS, self._workspace.empty, dtype, parallel)
         self.ops = equip(ops, self._group)
         self._watched = self.ops
 

@@ -14,6 +14,7 @@ from detrec.engines.base import (
     Event,
     EventKind,
     Probe,
+    Progress,
     RankProbe,
     Request,
     Sample,
@@ -24,7 +25,6 @@ from detrec.engines.builtin.batch import Batch, batch_of, draws_of, penalties_of
 from detrec.engines.builtin.blocks import BlockManager, num_blocks
 from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.follow import FollowingScheduler
-from detrec.engines.builtin.loading import Progress
 from detrec.engines.builtin.model import Decoder, op_names
 from detrec.engines.builtin.ranks import Ranks, Run
 from detrec.engines.builtin.runner import Runner, Sampling, largest_step

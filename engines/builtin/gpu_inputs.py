@@ -169,7 +169,6 @@ def device_batch(
     return DeviceBatch(**{name: twins[name] for name in names}, plan=plan, scratch=scratch, whole=whole)
 
 
-def device_sampling(twins: Mapping[str, DeviceArray]) -> tuple[Any, Any]:
-    """Penalties and Draws whose arrays are on the device."""
-    penalties = Penalties(**{name: twins[name] for name in _PENALTIES})  # type: ignore[arg-type]
-    return penalties, Draws(**{name: twins[name] for name in _DRAWS})  # type: ignore[arg-type]
+def device_sampling(twins: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Penalties and Draws of DeviceArrays, by their names in `twins`."""
+    return Penalties(**{name: twins[name] for name in _PENALTIES}), Draws(**{n: twins[n] for n in _DRAWS})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from detrec.config import EngineConfig
-from detrec.engines.base import GraphProbe, Probe
+from detrec.engines.base import GraphProbe, Probe, Progress
 from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.gpu_inputs import (
@@ -23,12 +23,11 @@ from detrec.engines.builtin.gpu_inputs import (
     device_batch,
     device_sampling,
 )
-from detrec.engines.builtin.gpu_ops import gpu_ops
-from detrec.engines.builtin.gpu_parallel import gpu_parallel_ops
+from detrec.engines.builtin.gpu_ops import GPU_RANKS, gpu_ops
 from detrec.engines.builtin.gpu_placement import GpuPlacement
 from detrec.engines.builtin.gpu_vendor import gpu_vendor_ops, whole_slices, without
-from detrec.engines.builtin.loading import Progress, load_decoder
-from detrec.engines.builtin.parallel import Parallel
+from detrec.engines.builtin.loading import load_decoder
+from detrec.engines.builtin.parallel import Parallel, parallel_ops
 from detrec.engines.builtin.runner import Sampling, step_bytes
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.engines.ops import watched
@@ -93,7 +92,7 @@ class GpuRunner:
             about = self.device, self._workspace, engine.dtype, self.decoder.config.head_dim
             ops = gpu_vendor_ops(ops, *about)
         parallel = Parallel(self._group, engine.reduction, checkpoint.config.vocab_size)
-        self.ops = gpu_parallel_ops(ops, self._workspace, engine.dtype, parallel)
+        self.ops = parallel_ops(ops, GPU_RANKS, self._workspace.empty, engine.dtype, parallel)
         self._watched = self.ops
         self._probe: GraphProbe | None = None
         self._inputs = Inputs(self.device)
@@ -109,8 +108,10 @@ class GpuRunner:
 
     def watch(self, probe: Probe | None, names: Collection[str]) -> None:
         """From the next batch on, tell `probe`, which must be a GraphProbe, of the ops in `names`."""
-        self._probe = probe if names else None  # type: ignore[assignment]
-        self._watched = watched(self.ops, probe, names, self._rank) if probe and names else self.ops
+        watching = probe if names else None
+        assert watching is None or isinstance(watching, GraphProbe), "steps are captured as graphs"
+        self._probe = watching
+        self._watched = watched(self.ops, watching, names, self._rank) if watching else self.ops
         # they report to whoever watched when they were captured
         self._graphs.clear()
         self._seen.clear()

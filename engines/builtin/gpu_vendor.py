@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from detrec.engines.builtin.batch import Batch
-from detrec.engines.builtin.cpu_ops import named
 from detrec.engines.builtin.gpu_inputs import PADDING, DeviceBatch
-from detrec.engines.ops import Ops
+from detrec.engines.ops import Ops, named
 from detrec.kernels import arrays
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
@@ -60,7 +59,7 @@ def gpu_vendor_ops(ops: Ops, device: Device, workspace: DeviceWorkspace, dtype: 
                 torch.ops.aten.mm.dtype_out(left, right, torch.float32, out=result)
         return out
 
-    @named(ops.kv_write.kernel)  # type: ignore[attr-defined]
+    @named(ops.kv_write.kernel)
     def kv_write(name: str, *args: Any) -> DeviceArray:
         out: DeviceArray = ops.kv_write(name, *args)
         written[:] = [out]

@@ -1,21 +1,18 @@
 """From a checkpoint's tensors to a Decoder in the framework's memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from detrec.config import EngineConfig
+from detrec.engines.base import Progress
 from detrec.engines.builtin.cut import Cut
 from detrec.engines.builtin.model import Decoder, Layer
-from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.kernels import arrays
 from detrec.kernels.cpu.packed import PackedWeight, pack_weight
 from detrec.kernels.cpu.rope import rope_tables
-
-Progress = Callable[[str, int, int], None]
-"""(what, done, total): called as work goes on."""
 
 
 class Placement(Protocol):
@@ -78,8 +75,8 @@ def load_decoder(
     def part(name: str, dtype: str) -> np.ndarray:
         return cut.part(name, checkpoint.tensor(name, dtype))
 
-    def vector(name: str) -> Any:
-        return place.vector(part(name, "float32"))
+    def vector(*names: str) -> Any:
+        return place.vector(np.concatenate([part(name, "float32") for name in names]))
 
     def packed(*names: str) -> Any:
         return place.matrix([part(name, stored) for name in names], engine.dtype)
@@ -93,9 +90,7 @@ def load_decoder(
         return Layer(
             attn_norm=vector(at + "input_layernorm.weight"),
             qkv=packed(*(name + ".weight" for name in qkv)),
-            qkv_bias=place.vector(np.concatenate([part(name + ".bias", "float32") for name in qkv]))
-            if config.qkv_bias
-            else None,
+            qkv_bias=vector(*(name + ".bias" for name in qkv)) if config.qkv_bias else None,
             q_norm=vector(at + "self_attn.q_norm.weight") if config.qk_norm else None,
             k_norm=vector(at + "self_attn.k_norm.weight") if config.qk_norm else None,
             o_proj=packed(at + "self_attn.o_proj.weight"),
@@ -106,7 +101,7 @@ def load_decoder(
         )
 
     embedding = packed("model.embed_tokens.weight")
-    cos, sin = _rope(config, engine.max_model_len)
+    cos, sin = rope_tables(config.inv_freq(), engine.max_model_len)
     decoder = Decoder(
         config=config,
         embedding=embedding,
@@ -128,7 +123,3 @@ def storage(dtype: str) -> np.dtype:
 
 def _name(dtype: np.dtype) -> str:
     return "bfloat16" if dtype == np.uint16 else np.dtype(dtype).name
-
-
-def _rope(config: ModelConfig, length: int) -> tuple[np.ndarray, np.ndarray]:
-    return rope_tables(config.inv_freq(), length)

@@ -10,9 +10,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import nullcontext
 
-from detrec.engines.base import Step
 from detrec.errors import DetrecError, RankLost
 from detrec.kernels.rendezvous import Rendezvous
 
@@ -40,41 +38,13 @@ def main(name: str, rank: str, size: str) -> None:
 
 
 def _take_part(meeting: Rendezvous) -> None:
-    from detrec.engines.builtin.engine import BuiltinEngine
-    from detrec.engines.builtin.model import op_names
-    from detrec.engines.builtin.ranks import Ranks, Run, Work
-    from detrec.engines.builtin.weights import open_checkpoint
-    from detrec.engines.faults import arm
+    from detrec.engines.builtin.ranks import Ranks
+    from detrec.engines.builtin.start import engine_of
 
     ranks = Ranks(meeting)
-    work: Work = ranks.told()
-    checkpoint = open_checkpoint(work.config.model)
-    fault = arm(work.fault, tuple(op_names(checkpoint.config)), lambda text: None) if work.fault else None
-    engine = BuiltinEngine(
-        work.config,
-        checkpoint,
-        work.requests,
-        forced=work.forced,
-        fault=fault,
-        instruments=work.instruments,
-        ranks=ranks,
-    )
+    engine = engine_of(ranks, ranks.told())
     while True:
-        run = ranks.told()
-        if not isinstance(run, Run):
-            run(engine)
-            continue
-        scheduler = engine.follow(_Nothing()) if run.following else engine.own_scheduler()
-        with run.probe(engine) if run.probe else nullcontext() as probe:
-            for _ in engine.run(scheduler, probe, run.names, until=run.until):
-                pass
-
-
-class _Nothing:
-    """The plan of a rank above 0: rank 0's is followed."""
-
-    def next_step(self) -> Step | None:
-        return None
+        ranks.told()(engine)
 
 
 def _end_with(parent: int) -> None:

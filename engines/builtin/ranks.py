@@ -14,8 +14,9 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detrec.config import ServeConfig
 from detrec.engines.base import RankProbe, Request, Scheduler, Step
@@ -23,6 +24,9 @@ from detrec.engines.instrument import Instrument
 from detrec.errors import EngineError
 from detrec.kernels import shared_memory
 from detrec.kernels.rendezvous import Rendezvous
+
+if TYPE_CHECKING:
+    from detrec.engines.builtin.engine import BuiltinEngine
 
 LIMIT_S = 300.0
 """How long rank 0 waits for another rank. The others wait for as long as rank 0 is there."""
@@ -50,12 +54,29 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that begins: whether it follows a plan, what of it is watched by whom, and its last step."""
+    """A run that begins: whether it follows a plan, what of it is watched by whom, and its last step.
+
+    A rank above 0 calls it, as any job that it is told, with its engine.
+    """
 
     following: bool
     names: frozenset[str]
     probe: RankProbe | None
     until: int | None = None
+
+    def __call__(self, engine: "BuiltinEngine") -> None:
+        """Do it to the end; the plan, if there is one, is rank 0's."""
+        scheduler = engine.follow(_Nothing()) if self.following else engine.own_scheduler()
+        with self.probe(engine) if self.probe else nullcontext() as probe:
+            for _ in engine.run(scheduler, probe, self.names, until=self.until):
+                pass
+
+
+class _Nothing:
+    """What a rank above 0 has for a plan."""
+
+    def next_step(self) -> Step | None:
+        return None
 
 
 class Ranks:

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detrec.engines.builtin.cpu_ops import named
-from detrec.engines.ops import Ops
+from detrec.engines.ops import Ops, named
 from detrec.kernels import arrays
 from detrec.kernels.cpu.packed import PackedWeight
 

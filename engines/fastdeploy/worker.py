@@ -35,7 +35,6 @@ class Worker:
         self._output: Any = None
         self._job: Job | None = None
         self._ranks = int(runner.fd_config.parallel_config.tensor_parallel_size)
-        self._on_device = str(runner.device).startswith("gpu")
         self._ended = False
         reasons = refusals(runner.fd_config)
         if reasons:
@@ -78,10 +77,10 @@ class Worker:
         if job is None:
             return False
         self._job = job
-        device = self._device() if self._on_device else None
+        device = self._device()
         probe, names = self._journal.open(self._names.ops, device)
         copies = HostCopies() if device is None else DeviceCopies(device)
-        teller = Teller(probe, names, on_device=self._on_device)
+        teller = Teller(probe, names)
         limits = {request.id: request.sampling.max_tokens for request in job.requests}
         block_size = int(self._runner.fd_config.cache_config.block_size)
         self._probe, self._copies = probe, copies
@@ -90,8 +89,10 @@ class Worker:
         self._stream = None if device is None else device.stream
         return True
 
-    def _device(self) -> Device:
+    def _device(self) -> Device | None:
         name = str(self._runner.device)
+        if not name.startswith("gpu"):
+            return None
         # FastDeploy's own stream: what is told is read behind the work that makes it
         return Device("paddle", name, arrays.current_stream("paddle", name))
 

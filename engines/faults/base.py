@@ -141,12 +141,12 @@ class FaultyOp:
 
     def __init__(self, right: Op, wrong: Callable[..., Any], kernel: str | Callable[[], str] = "") -> None:
         self._right, self._wrong, self._kernel = right, wrong, kernel
-        self.kernel: str = right.kernel  # type: ignore[attr-defined]
+        self.kernel = right.kernel
 
     def __call__(self, name: str, *args: Any) -> Any:
         output = self._right(name, *args)
         wrong = self._wrong(name, output, *args)
-        self.kernel = self._right.kernel  # type: ignore[attr-defined]
+        self.kernel = self._right.kernel
         if wrong is None:
             return output
         other = self._kernel if isinstance(self._kernel, str) else self._kernel()

@@ -95,7 +95,7 @@ class _Around:
     """An op with something around it; its kernel is its own."""
 
     def __init__(self, op: Op, call: Callable[..., Any]) -> None:
-        self.kernel = op.kernel  # type: ignore[attr-defined]
+        self.kernel = op.kernel
         self._call = call
 
     def __call__(self, name: str, *args: Any) -> Any:

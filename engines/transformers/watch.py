@@ -38,7 +38,7 @@ class Watch:
         self.logits = np.zeros((0, 0), np.float32)
         """The latest step's, float32 [S, vocabulary]."""
         self._names = frozenset(names) if probe is not None else frozenset()
-        self._teller = Teller(probe, self._names, on_device=False) if probe is not None else None
+        self._teller = Teller(probe, self._names) if probe is not None else None
         self._told: Counter[str] = Counter()
         self._layers = config.num_layers
         self._layer = -1

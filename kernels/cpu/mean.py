@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from detrec.kernels.axes import mean_axes
 from detrec.kernels.cpu.compiling import compiled
 from detrec.kernels.cpu.portable import ZERO, lanes_of, tree_sum, widen
 
@@ -35,15 +36,7 @@ def mean(x: np.ndarray, axis: int | tuple[int, ...] | None = None) -> np.ndarray
     x float32 or bfloat16 bits (uint16), any strides. The order of `axis` does not matter; a mean of no
     elements is a ValueError.
     """
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    reduced = sorted(a + x.ndim if a < 0 else a for a in axes)
-    if len(set(reduced)) < len(reduced) or any(not 0 <= a < x.ndim for a in reduced):
-        raise ValueError(f"mean: axis {axis} of an array of {x.ndim} dimensions")
-    kept = [a for a in range(x.ndim) if a not in reduced]
-    shape = tuple(x.shape[a] for a in kept)
-    columns = prod(x.shape[a] for a in reduced)
-    if not columns:
-        raise ValueError(f"mean: axis {axis} of shape {list(x.shape)} holds no elements")
+    kept, reduced, shape, columns = mean_axes(x.shape, axis)
     out = np.empty(shape, np.float32)
     flat = np.ascontiguousarray(x.transpose(kept + reduced)).reshape(prod(shape), columns)
     _mean(flat, out.reshape(-1))

@@ -10,7 +10,6 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
     mbarrier,
-    tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
@@ -18,10 +17,8 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.attention_softmax import KV_BLOCK, LOG2E, PARTITION
+from detrec.kernels.gpu.tma import after, barriers, load
 from detrec.kernels.launch import launch, triton
-
-# its name since Triton 3.7, and in 3.6
-_load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 
 HALF = gl.constexpr(64)
 """Lines of a warpgroup: a tile has two halves."""
@@ -43,14 +40,11 @@ def _fetch(keys, values, ks, vs, full, empty, base, length, KV_BLOCK: gl.constex
     for first in range(0, length, KV_BLOCK):
         mbarrier.wait(empty.index(stage), phase)
         mbarrier.expect(full.index(stage), NBYTES)
-        _load(keys, [base + first, 0], full.index(stage), ks.index(stage))
+        load(keys, [base + first, 0], full.index(stage), ks.index(stage))
         mbarrier.wait(empty.index(STAGES + stage), phase)
         mbarrier.expect(full.index(STAGES + stage), NBYTES)
-        _load(values, [base + first, 0], full.index(STAGES + stage), vs.index(stage))
-        stage += 1
-        if stage == STAGES:
-            stage = 0
-            phase ^= 1
+        load(values, [base + first, 0], full.index(STAGES + stage), vs.index(stage))
+        stage, phase = after(stage, phase, STAGES)
 
 
 @gluon.jit
@@ -137,10 +131,7 @@ def _attend(
             part_m = gl.full([HALF], NOTHING, gl.float32, ROWS)
             part_total = gl.zeros([HALF], gl.float32, ROWS)
             part_acc = gl.zeros([HALF, BLOCK_D], gl.float32, OUT)
-        stage += 1
-        if stage == STAGES:
-            stage = 0
-            phase ^= 1
+        stage, phase = after(stage, phase, STAGES)
     m, total, acc = _merge(m, total, acc, part_m, part_total, part_acc)
 
     # through the memory of the queries, so that whole rows are written
@@ -177,12 +168,7 @@ def _tile_kernel(
     qs = gl.allocate_shared_memory(dtype, [2, HALF, BLOCK_D], SHARED)
     ks = gl.allocate_shared_memory(dtype, [STAGES, KV_BLOCK, BLOCK_D], keys.layout)
     vs = gl.allocate_shared_memory(dtype, [STAGES, KV_BLOCK, BLOCK_D], values.layout)
-    full = gl.allocate_shared_memory(gl.int64, [2 * STAGES, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [2 * STAGES, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(2 * STAGES):
-        mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=2)
-    fence_async_shared()
+    full, empty = barriers(2 * STAGES)
     gl.warp_specialize(
         [
             (

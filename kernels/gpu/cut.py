@@ -5,6 +5,8 @@ search proceeds cannot either, it only takes time: an interval of the order is n
 is left in it, and a token has but one place in the order.
 """
 
+from typing import NamedTuple
+
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.draw import (
     LAST,
@@ -170,66 +172,51 @@ def _search_kernel(
             tl.store(last_ptr + row, last)
 
 
-def cut(
-    logprobs: DeviceArray,
-    best: DeviceArray,
-    pivots: DeviceArray,
-    masses: DeviceArray,
-    interval: DeviceArray,
-    sums: DeviceArray,
-    pairs: DeviceArray,
-    weights: DeviceArray,
-    listed: DeviceArray,
-    last: DeviceArray,
-    temperature: DeviceArray,
-    top_k: DeviceArray,
-    top_p: DeviceArray,
-    min_p: DeviceArray,
-) -> None:
-    """Write to `last`, uint64 [S], the last pair that each row keeps, of the rows where `is_cut`.
+class Scratch(NamedTuple):
+    """What the kernels of a draw leave each other; of S rows, cut into chunks of CHUNK tokens.
 
-    Given are logprobs float32 [S, V]; best uint64 [S, chunks, 2], whose [..., 0] is the first pair of each
-    CHUNK; pivots uint64 [S, PIVOTS]; listed int32 [S], zeros; and the parameters of `sample`. Scratch are
+    best uint64 [S, chunks, 2]: of each chunk, its first pair and its second key. pivots uint64 [S, PIVOTS],
     masses float32 [S, chunks, PIVOTS], interval uint64 [S, 3], sums uint64 [S, chunks, 2], pairs uint64 and
-    weights uint32 [S, LISTED].
+    weights uint32 [S, LISTED], listed int32 [S], last uint64 [S], noisiest uint64 [S, chunks].
+    """
+
+    best: DeviceArray
+    pivots: DeviceArray
+    masses: DeviceArray
+    interval: DeviceArray
+    sums: DeviceArray
+    pairs: DeviceArray
+    weights: DeviceArray
+    listed: DeviceArray
+    last: DeviceArray
+    noisiest: DeviceArray
+
+
+def cut(
+    logprobs: DeviceArray, of: Scratch, temperature: DeviceArray, top_k: DeviceArray, top_p: DeviceArray,
+    min_p: DeviceArray,
+) -> None:  # fmt: skip
+    """Write to `last` the last pair that each row keeps, of the rows where `is_cut`.
+
+    Given are logprobs float32 [S, V], the parameters of `sample`, `best`, `pivots` and zeros in `listed`.
     """
     rows, cols = logprobs.shape
     chunks = cdiv(cols, CHUNK)
     lanes = triton.next_power_of_2(chunks)
     asked, shape = (temperature, top_k, top_p, min_p), (cols, logprobs.strides[0], chunks)
     launch(
-        estimate_kernel,
-        (rows, chunks),
-        *(logprobs, best, pivots, masses, *asked, *shape),
-        CHUNK=CHUNK,
-        CHUNKS=lanes,
-        PIVOTS=PIVOTS,
-        BLOCK=ESTIMATE_BLOCK,
-        num_warps=ESTIMATE_WARPS,
-    )
+        estimate_kernel, (rows, chunks), logprobs, of.best, of.pivots, of.masses, *asked, *shape,
+        CHUNK=CHUNK, CHUNKS=lanes, PIVOTS=PIVOTS, BLOCK=ESTIMATE_BLOCK, num_warps=ESTIMATE_WARPS,
+    )  # fmt: skip
     launch(
-        interval_kernel,
-        (rows,),
-        *(best, pivots, masses, interval, temperature, top_k, top_p, chunks),
-        CHUNKS=lanes,
-        PIVOTS=PIVOTS,
-        num_warps=1,
-    )
+        interval_kernel, (rows,), of.best, of.pivots, of.masses, of.interval, temperature, top_k, top_p,
+        chunks, CHUNKS=lanes, PIVOTS=PIVOTS, num_warps=1,
+    )  # fmt: skip
     launch(
-        list_kernel,
-        (rows, chunks),
-        *(logprobs, interval, sums, pairs, weights, listed, *asked, *shape),
-        CHUNK=CHUNK,
-        LISTED=LISTED,
-        BLOCK=LIST_BLOCK,
-        num_warps=LIST_WARPS,
-    )
+        list_kernel, (rows, chunks), logprobs, of.interval, of.sums, of.pairs, of.weights, of.listed,
+        *asked, *shape, CHUNK=CHUNK, LISTED=LISTED, BLOCK=LIST_BLOCK, num_warps=LIST_WARPS,
+    )  # fmt: skip
     launch(
-        _search_kernel,
-        (rows,),
-        *(logprobs, interval, sums, pairs, weights, listed, last, *asked, *shape),
-        CHUNKS=lanes,
-        LISTED=LISTED,
-        BLOCK=SEARCH_BLOCK,
-        num_warps=SEARCH_WARPS,
-    )
+        _search_kernel, (rows,), logprobs, of.interval, of.sums, of.pairs, of.weights, of.listed, of.last,
+        *asked, *shape, CHUNKS=lanes, LISTED=LISTED, BLOCK=SEARCH_BLOCK, num_warps=SEARCH_WARPS,
+    )  # fmt: skip

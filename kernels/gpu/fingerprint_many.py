@@ -33,19 +33,9 @@ def pick(
 
 
 @triton.jit
-def _fingerprint_of(
-    row, address, stride, code_and_width, out_ptr, out_stride,
-    UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
-):  # fmt: skip
-    """One row of one of many arrays."""
-    # above both, because rows are launched from the widest down: where the array stands in `arrays`
-    place = code_and_width >> 40
-    code_and_width &= 0xFFFFFFFFFF
-    code, width = code_and_width >> 32, (code_and_width & 0xFFFFFFFF).to(tl.int32)
-    # DTYPE_CODES: float32 is 1, int64 is 4, the others have two bytes
-    n_bytes = width * tl.where(code == 1, 4, tl.where(code == 4, 8, 2))
-    address += row * stride
-    n_units = n_bytes // UNIT
+def units_of(address, n_bytes, UNIT: tl.constexpr, ALIGNED: tl.constexpr):
+    """Pointers [1, 1] to units of UNIT bytes at an address, and how many of them there are."""
+    n_units = (n_bytes // UNIT).to(tl.int32)
     if ALIGNED:
         address = tl.multiple_of(address, 16)
         n_units = tl.multiple_of(n_units, 2)
@@ -57,7 +47,22 @@ def _fingerprint_of(
         ptr = address.to(tl.pointer_type(tl.uint16))
     if ALIGNED:
         ptr = tl.multiple_of(ptr, 16)
-    ptrs = ptr + tl.zeros((1, 1), tl.int32)
+    return ptr + tl.zeros((1, 1), tl.int32), n_units
+
+
+@triton.jit
+def _fingerprint_of(
+    row, address, stride, code_and_width, out_ptr, out_stride,
+    UNIT: tl.constexpr, ALIGNED: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """One row of one of many arrays."""
+    # above both, because rows are launched from the widest down: where the array stands in `arrays`
+    place = code_and_width >> 40
+    code_and_width &= 0xFFFFFFFFFF
+    code, width = code_and_width >> 32, (code_and_width & 0xFFFFFFFF).to(tl.int32)
+    # DTYPE_CODES: float32 is 1, int64 is 4, the others have two bytes
+    n_bytes = width * tl.where(code == 1, 4, tl.where(code == 4, 8, 2))
+    ptrs, n_units = units_of(address + row * stride, n_bytes, UNIT, ALIGNED)
     hashed = hash_rows(ptrs, True, n_units, code_and_width, 8 // UNIT, 1, WORDS, AHEAD)
     tl.store(out_ptr + place * out_stride + row + tl.arange(0, 1), hashed)
 
@@ -110,15 +115,25 @@ class FingerprintTable:
     aligned: bool
     warps: int
 
+    def arguments(self) -> list[int]:
+        """MANY's values; slots without an array repeat the first, and no program runs for them."""
+        spare = SLOTS - len(self.entries)
+        return [value for column in self.entries.T.tolist() for value in column + column[:1] * spare]
 
-def fingerprint_table(arrays: Sequence[tuple[int, DeviceArray]], kernel: str = "table") -> FingerprintTable:
-    """The table of arrays [R, its width], each with its place: the row of `out` that it fills."""
+
+def fingerprint_table(
+    arrays: Sequence[tuple[int, DeviceArray]], kernel: str = "table", edges: Sequence[int] = ()
+) -> FingerprintTable:
+    """The table of arrays [R, its width], each with its place: the row of `out` that it fills.
+
+    `edges`: bytes at whose multiples rows are cut, besides their ends.
+    """
     rows = arrays[0][1].shape[0]
     some = [(*expect_rows(kernel, f"array {place}", x, rows), x.address, place) for place, x in arrays]
     # the widest rows take longest: they are started first
     sizes, strides, kinds, addresses, places = zip(*sorted(some, reverse=True), strict=True)
     widths = [kind + (place << 40) for kind, place in zip(kinds, places, strict=True)]
-    finest = gcd(16, *addresses, *sizes, *(strides if rows > 1 else ()))
+    finest = gcd(16, *addresses, *sizes, *edges, *(strides if rows > 1 else ()))
     programs = rows * len(some)
     warps = 16 if programs <= FEW else 8
     if sizes[0] <= NARROW or programs > CROWD:
@@ -136,12 +151,10 @@ def fingerprints(arrays: Sequence[DeviceArray], out: DeviceArray) -> DeviceArray
     rows = out.shape[-1]
     expect_out("fingerprints", out, (len(arrays), rows))
     for start in range(0, len(arrays), SLOTS):
-        table = fingerprint_table([*enumerate(arrays[start : start + SLOTS])], "fingerprints")
-        spare = SLOTS - len(table.entries)
-        columns = ([*column, *column[:1] * spare] for column in table.entries.T.tolist())
+        some = [*enumerate(arrays[start : start + SLOTS], start)]
+        table = fingerprint_table(some, "fingerprints")
         launch(
-            _fingerprints_kernel, (rows, len(table.entries)), out[start], out.strides[0],
-            *(value for column in columns for value in column),
+            _fingerprints_kernel, (rows, len(some)), out, out.strides[0], *table.arguments(),
             UNIT=table.unit, ALIGNED=table.aligned, WORDS=table.warps * _words(table.warps), AHEAD=AHEAD,
             num_warps=table.warps,
         )  # fmt: skip

@@ -12,15 +12,14 @@ from typing import NamedTuple
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.portable import carry
+from detrec.kernels.gpu.tma import after, leaves_of, load
 from detrec.kernels.launch import cdiv, launch
 
-# their names since Triton 3.7, and in 3.6
-_load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+# its name since Triton 3.7, and in 3.6
 _barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
 
 _carry = gluon.jit(carry.fn)
@@ -47,8 +46,8 @@ def _fetch(x_desc, w_desc, xs, ws, full, stage, top, left, leaf, start, depth, L
     """Bring k from `start` of a leaf to a stage, if there is such a leaf; gives what comes next."""
     here, inside = full.index(stage), leaf < LEAVES
     mbarrier.expect(here, (xs.shape[2] + ws.shape[2]) * DEPTH * 4, pred=inside)
-    _load(x_desc, [leaf, top, start], here, xs.index(stage), pred=inside)
-    _load(w_desc, [leaf, left, start], here, ws.index(stage), pred=inside)
+    load(x_desc, [leaf, top, start], here, xs.index(stage), pred=inside)
+    load(w_desc, [leaf, left, start], here, ws.index(stage), pred=inside)
     start += DEPTH
     if start >= depth:
         start = 0
@@ -106,10 +105,7 @@ def _float32_kernel(
                 w = wt.slice(part * SLICE, SLICE, dim=1).permute((1, 0))
                 left_side = x.load(gl.DotOperandLayout(0, layout, 0))
                 total = gl.dot_fma(left_side, w.load(gl.DotOperandLayout(1, layout, 0)), total)
-            stage += 1
-            if stage == STAGES:
-                stage = 0
-                phase ^= 1
+            stage, phase = after(stage, phase, STAGES)
         if LEAVES > 1:
             total, one, two, four = _carry(total, one, two, four, leaf)
 
@@ -118,18 +114,6 @@ def _float32_kernel(
     if bias_ptr is not None:
         total += gl.load(bias_ptr + col, mask=col < cols, other=0.0)
     gl.store(out_ptr + row.to(gl.int64) * out_row + col, total, mask=(row < rows) & (col < cols))
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _leaves(address: int, shape: tuple[int, int], stride: int, height: int, leaves: int):
-    """A matrix as [leaves, rows, k of a leaf], so that what TMA reads past the end of a leaf is 0.0.
-
-    Kept, because to make one takes longer than to launch a kernel. It owns no memory.
-    """
-    depth, block = shape[1] // leaves, [1, height, DEPTH.value]
-    layout = gl.NVMMASharedLayout.get_default_for(block, gl.float32)
-    base = DeviceArray(address, "float32", shape, (stride, 1))
-    return TensorDescriptor(base, [leaves, shape[0], depth], [depth, stride, 1], block, layout)
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -159,8 +143,7 @@ def float32_rows(
     threads, warps = tile.threads, tile.warps
     launch(
         _float32_kernel, (-(-cols // tile.cols), -(-rows // tile.rows)),
-        _leaves(x.address, x.shape, x.strides[0], tile.rows, leaves),
-        _leaves(weight.address, weight.shape, depth, tile.cols, leaves),
+        leaves_of(x, leaves, tile.rows, DEPTH.value), leaves_of(weight, leaves, tile.cols, DEPTH.value),
         bias, out, rows, cols, depth // leaves, out.strides[0], LEAVES=leaves, ROWS=tile.rows,
         COLS=tile.cols, STAGES=tile.stages, THREADS_DOWN=threads[0], THREADS_ACROSS=threads[1],
         WARPS_DOWN=warps[0], WARPS_ACROSS=warps[1], num_warps=warps[0] * warps[1],

@@ -19,14 +19,10 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from detrec.kernels.device_array import DeviceArray
+from detrec.kernels.gpu.tma import after, barriers, descriptor, leaves_of, load, save
 from detrec.kernels.launch import cdiv, launch, triton
-
-# their names since Triton 3.7, and in 3.6
-_load = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
-_save = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 
 _RENAMED = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
 
@@ -85,13 +81,10 @@ def _fetch(shape, shared, x_desc, w_desc, LEAVES: gl.constexpr, COLS: gl.constex
                 here = full.index(stage)
                 mbarrier.wait(empty.index(stage), phase)
                 mbarrier.expect(here, (2 * HALF + COLS) * DEPTH * 2)
-                _load(x_desc, [leaf, top, start], here, xs.index(stage * 2))
-                _load(w_desc, [leaf, j * COLS, start], here, ws.index(stage))
-                _load(x_desc, [leaf, top + HALF, start], here, xs.index(stage * 2 + 1))
-                stage += 1
-                if stage == STAGES:
-                    stage = 0
-                    phase ^= 1
+                load(x_desc, [leaf, top, start], here, xs.index(stage * 2))
+                load(w_desc, [leaf, j * COLS, start], here, ws.index(stage))
+                load(x_desc, [leaf, top + HALF, start], here, xs.index(stage * 2 + 1))
+                stage, phase = after(stage, phase, STAGES)
 
 
 @gluon.jit
@@ -110,7 +103,7 @@ def _store(total, bias_ptr, out_desc, place, row, col, cols, PIECES: gl.constexp
         tma.store_wait(0)
         place.store(total.to(out_desc.dtype))
         fence_async_shared()
-        _save(out_desc, [row, col], place)
+        save(out_desc, [row, col], place)
 
 
 @gluon.jit
@@ -131,10 +124,7 @@ def _chain(
         total = warpgroup_mma_wait(1, deps=[total])
         mbarrier.arrive(empty.index(before), pred=start > 0)
         before = stage
-        stage += 1
-        if stage == STAGES:
-            stage = 0
-            phase ^= 1
+        stage, phase = after(stage, phase, STAGES)
     total = warpgroup_mma_wait(0, deps=[total])
     mbarrier.arrive(empty.index(before))
     return total, stage, phase
@@ -225,12 +215,7 @@ def _wide_kernel(
         kept = gl.allocate_shared_memory(gl.float32, [2, HALF, COLS], _by_thread(COLS))
     else:
         kept = gl.allocate_shared_memory(out_desc.dtype, [2, HALF, COLS // PIECES], out_desc.layout)
-    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for stage in gl.static_range(STAGES):
-        mbarrier.init(full.index(stage), count=1)
-        mbarrier.init(empty.index(stage), count=2)
-    fence_async_shared()
+    full, empty = barriers(STAGES)
     shape = (rows, cols, depth)
     shared = (xs, ws, full, empty, kept)
     gl.warp_specialize(
@@ -243,24 +228,6 @@ def _wide_kernel(
         # registers of a thread: the accumulator alone takes 128, fetching needs next to none
         [240, 24],
     )
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _descriptor(
-    address: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], block: tuple[int, ...]
-):
-    """What TMA reads or writes: kept, because to make one takes longer than to launch. It owns no memory."""
-    layout = gl.NVMMASharedLayout.get_default_for(list(block), getattr(gl, dtype))
-    return TensorDescriptor(
-        DeviceArray(address, dtype, shape, strides), list(shape), list(strides), list(block), layout
-    )
-
-
-def _leaves(array: DeviceArray, leaves: int, height: int):
-    """A matrix as [leaves, rows, k of a leaf], so that what TMA reads past the end of a leaf is 0.0."""
-    depth = array.shape[1] // leaves
-    shape, strides = (leaves, array.shape[0], depth), (depth, array.strides[0], 1)
-    return _descriptor(array.address, array.dtype, shape, strides, (1, height, DEPTH.value))
 
 
 @functools.cache
@@ -288,8 +255,9 @@ def wide_rows(
     pieces = tile.pieces * 2 if out.dtype == "float32" else tile.pieces
     programs = min(-(-rows // TILE_ROWS) * -(-cols // tile.cols), processors)
     launch(
-        _wide_kernel, (programs,), _leaves(x, leaves, HALF.value), _leaves(weight, leaves, tile.cols), bias,
-        _descriptor(out.address, out.dtype, out.shape, out.strides, (HALF.value, tile.cols // pieces)),
+        _wide_kernel, (programs,), leaves_of(x, leaves, HALF.value, DEPTH.value),
+        leaves_of(weight, leaves, tile.cols, DEPTH.value), bias,
+        descriptor(out.address, out.dtype, out.shape, out.strides, (HALF.value, tile.cols // pieces)),
         rows, cols, depth // leaves, LEAVES=leaves, COLS=tile.cols, STAGES=tile.stages, PIECES=pieces,
         num_warps=NUM_WARPS,
     )  # fmt: skip

@@ -5,8 +5,8 @@ number) lanes, each from left to right, then the lanes are halved in one tree.
 """
 
 from collections.abc import Iterable
-from math import prod
 
+from detrec.kernels.axes import mean_axes
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.portable import lanes_of, tree_sum
 from detrec.kernels.gpu.rows import FLOATS
@@ -77,15 +77,7 @@ def mean(x: DeviceArray, axis: int | tuple[int, ...] | None, out: DeviceArray) -
     x of any float dtype and strides. The order of `axis` does not matter; a mean of no elements is a
     ValueError.
     """
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    reduced = sorted(a + x.ndim if a < 0 else a for a in axes)
-    if len(set(reduced)) < len(reduced) or any(not 0 <= a < x.ndim for a in reduced):
-        raise ValueError(f"mean: axis {axis} of an array of {x.ndim} dimensions")
-    kept = [a for a in range(x.ndim) if a not in reduced]
-    shape = tuple(x.shape[a] for a in kept)
-    columns = prod(x.shape[a] for a in reduced)
-    if not columns:
-        raise ValueError(f"mean: axis {axis} of shape {list(x.shape)} holds no elements")
+    kept, reduced, shape, columns = mean_axes(x.shape, axis)
     if x.dtype not in FLOATS or out.dtype != "float32" or out.shape != shape or not out.is_contiguous:
         raise ValueError(
             f"mean: x is {x.dtype} {list(x.shape)}, out {out.dtype} {list(out.shape)} with strides "

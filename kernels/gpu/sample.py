@@ -6,8 +6,11 @@ choice a minimum or maximum of distinct numbers, so that chunks of a row may be 
 Rows skip the work that they did not ask for, on the device: a greedy row is read once.
 """
 
+from collections.abc import Sequence
+
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import cut as cutting
+from detrec.kernels.gpu.cut import Scratch
 from detrec.kernels.gpu.draw import (
     ID_BITS,
     LAST,
@@ -134,8 +137,8 @@ def _record_kernel(
     tl.store(real_ptr + row * 8 + 7, margin)
 
 
-def _parts(rows: int, vocabulary: int) -> dict[str, DeviceArray]:
-    """What scratch at address 0 holds. Each begins where 16 divides: a launch compiles that apart."""
+def _parts(rows: int, vocabulary: int, address: int = 0, owner: object = None) -> Scratch:
+    """What scratch at `address` holds. Each begins where 16 divides: a launch compiles that apart."""
     chunks = cdiv(vocabulary, cutting.CHUNK)
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
         "best": ("uint64", (rows, chunks, 2)),
@@ -149,16 +152,16 @@ def _parts(rows: int, vocabulary: int) -> dict[str, DeviceArray]:
         "last": ("uint64", (rows,)),
         "noisiest": ("uint64", (rows, chunks)),
     }
-    parts, start = {}, 0
+    parts = {}
     for name, (dtype, shape) in shapes.items():
-        parts[name] = DeviceArray(start, dtype, shape)
-        start += cdiv(parts[name].nbytes, 16) * 16
-    return parts
+        parts[name] = DeviceArray(address, dtype, shape, (), owner)
+        address += cdiv(parts[name].nbytes, 16) * 16
+    return Scratch(**parts)
 
 
 def scratch_bytes(rows: int, vocabulary: int) -> int:
     """How many bytes of scratch `sample` needs for logprobs [rows, vocabulary]; fewer rows need no more."""
-    final = _parts(rows, vocabulary)["noisiest"]
+    final = _parts(rows, vocabulary).noisiest
     return final.address + final.nbytes
 
 
@@ -185,6 +188,33 @@ def sample(
     token 0 with margin 0; a row with +inf is drawn greedily. Other parameters out of their range are for the
     caller to refuse, as the host cannot look here.
     """
+    given = temperature, top_k, top_p, min_p, seed, counter
+    _expect(logprobs, given, out, scratch)
+    rows, cols = logprobs.shape
+    of = _parts(rows, cols, scratch.address, scratch.owner)
+    stride, chunks = logprobs.strides[0], cdiv(cols, cutting.CHUNK)
+    lanes = triton.next_power_of_2(chunks)
+    launch(
+        _best_kernel, (rows, chunks + PIVOT_PARTS), logprobs, of.best, of.pivots, of.listed, temperature,
+        top_k, top_p, cols, stride, chunks, CHUNK=cutting.CHUNK, SAMPLE=cutting.SAMPLE, PARTS=PIVOT_PARTS,
+        PIVOTS=cutting.PIVOTS, num_warps=BEST_WARPS,
+    )  # fmt: skip
+    cutting.cut(logprobs, of, temperature, top_k, top_p, min_p)
+    launch(
+        _noise_kernel, (rows, chunks), logprobs, of.best, of.last, of.noisiest, *given, cols, stride, chunks,
+        CHUNK=cutting.CHUNK, CHUNKS=lanes, BLOCK=NOISE_BLOCK, num_warps=NOISE_WARPS,
+    )  # fmt: skip
+    real = DeviceArray(out.address, "float32", (rows, 8), (), out.owner)
+    launch(
+        _record_kernel, (rows,), logprobs, of.best, of.noisiest, temperature, seed, counter, out, real,
+        stride, chunks, CHUNKS=lanes, num_warps=1,
+    )  # fmt: skip
+    return out
+
+
+def _expect(
+    logprobs: DeviceArray, given: Sequence[DeviceArray], out: DeviceArray, scratch: DeviceArray
+) -> None:
     if logprobs.ndim != 2 or logprobs.dtype != "float32":
         raise ValueError(
             f"sample: logprobs are {logprobs.dtype} {list(logprobs.shape)}, expected float32 [S, V]"
@@ -192,7 +222,6 @@ def sample(
     rows, cols = logprobs.shape
     if not 0 < cols <= MAX_VOCABULARY:
         raise ValueError(f"sample: a vocabulary of {cols}, expected 1 to {MAX_VOCABULARY}")
-    given = temperature, top_k, top_p, min_p, seed, counter
     if any(parameter.shape != (rows,) for parameter in given):
         raise ValueError(f"sample: every parameter must have shape [{rows}], as logprobs has {rows} rows")
     if out.shape != (rows, 4) or out.dtype != "int64" or not out.is_contiguous:
@@ -202,44 +231,3 @@ def sample(
     needed = scratch_bytes(rows, cols)
     if scratch.nbytes < needed or scratch.address % 16:
         raise ValueError(f"sample: {scratch.nbytes} bytes of scratch, expected {needed}, 16-byte aligned")
-    part = {
-        name: DeviceArray(scratch.address + array.address, array.dtype, array.shape, (), scratch.owner)
-        for name, array in _parts(rows, cols).items()
-    }
-    stride, chunks = logprobs.strides[0], cdiv(cols, cutting.CHUNK)
-    chunk_lanes = triton.next_power_of_2(chunks)
-    best, last, noisiest = part["best"], part["last"], part["noisiest"]
-    pivots, listed = part["pivots"], part["listed"]
-    launch(
-        _best_kernel,
-        (rows, chunks + PIVOT_PARTS),
-        *(logprobs, best, pivots, listed, temperature, top_k, top_p, cols, stride, chunks),
-        CHUNK=cutting.CHUNK,
-        SAMPLE=cutting.SAMPLE,
-        PARTS=PIVOT_PARTS,
-        PIVOTS=cutting.PIVOTS,
-        num_warps=BEST_WARPS,
-    )
-    cutting.cut(
-        *(logprobs, best, pivots, part["masses"], part["interval"], part["sums"], part["pairs"]),
-        *(part["weights"], listed, last),
-        *(temperature, top_k, top_p, min_p),
-    )
-    launch(
-        _noise_kernel,
-        (rows, chunks),
-        *(logprobs, best, last, noisiest, *given, cols, stride, chunks),
-        CHUNK=cutting.CHUNK,
-        CHUNKS=chunk_lanes,
-        BLOCK=NOISE_BLOCK,
-        num_warps=NOISE_WARPS,
-    )
-    launch(
-        _record_kernel,
-        (rows,),
-        *(logprobs, best, noisiest, temperature, seed, counter, out),
-        *(DeviceArray(out.address, "float32", (rows, 8), (), out.owner), stride, chunks),
-        CHUNKS=chunk_lanes,
-        num_warps=1,
-    )
-    return out

@@ -12,8 +12,8 @@ import numpy as np
 
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint import add_words, expect_out, expect_rows
-from detrec.kernels.gpu.fingerprint_many import MANY, SLOTS, pick
+from detrec.kernels.gpu.fingerprint import add_words, expect_out
+from detrec.kernels.gpu.fingerprint_many import MANY, SLOTS, fingerprint_table, pick, units_of
 from detrec.kernels.gpu.portable import mix64
 from detrec.kernels.launch import launch, tl, triton
 from detrec.kernels.share import Share
@@ -93,20 +93,7 @@ def _share_fingerprints_kernel(
         if span == 0:
             length = tl.where(cut, length, width)
             times = tl.where(cut, times, 1)
-        begin = address + start * size
-        n_units = (length * size // UNIT).to(tl.int32)
-        if ALIGNED:
-            begin = tl.multiple_of(begin, 16)
-            n_units = tl.multiple_of(n_units, 2)
-        if UNIT == 8:
-            ptr = begin.to(tl.pointer_type(tl.uint64))
-        elif UNIT == 4:
-            ptr = begin.to(tl.pointer_type(tl.uint32))
-        else:
-            ptr = begin.to(tl.pointer_type(tl.uint16))
-        if ALIGNED:
-            ptr = tl.multiple_of(ptr, 16)
-        ptrs = ptr + tl.zeros((1, 1), tl.int32)
+        ptrs, n_units = units_of(address + start * size, length * size, UNIT, ALIGNED)
         words = add_words(ptrs, True, n_units, salt, at * size // 8, 8 // UNIT, 1, WORDS, 1)
         total += words * times.to(tl.uint64)
     # 0 is no row's
@@ -128,21 +115,12 @@ def share_fingerprints(
         if length is not None and x.shape[1:] != (length,):
             raise ValueError(f"{kernel}: array {i} is {list(x.shape)}, its share is [{rows}, {length}]")
     for start in range(0, len(arrays), SLOTS):
-        some = [
-            (*expect_rows(kernel, f"array {start + i}", x, rows), x.address, i)
-            for i, x in enumerate(arrays[start : start + SLOTS])
-        ]
-        # the widest rows take longest: they are started first
-        sizes, strides, kinds, addresses, places = zip(*sorted(some, reverse=True), strict=True)
-        widths = tuple(kind + (place << 40) for kind, place in zip(kinds, places, strict=True))
-        edges = [x.dtype.itemsize * shares.unit for x in arrays[start : start + SLOTS]]
-        finest = gcd(16, *addresses, *sizes, *edges, *(strides if rows > 1 else ()))
-        spare, warps = SLOTS - len(some), FEW_WARPS if rows <= FEW_ROWS else MANY_WARPS
-        columns = (column + column[:1] * spare for column in (addresses, strides, widths))
+        some = [*enumerate(arrays[start : start + SLOTS], start)]
+        table = fingerprint_table(some, kernel, [x.dtype.itemsize * shares.unit for _, x in some])
+        warps = FEW_WARPS if rows <= FEW_ROWS else MANY_WARPS
         launch(
-            _share_fingerprints_kernel, (rows, len(some)), out[start], out.strides[0], shares.table,
-            first + start, *(value for column in columns for value in column),
-            UNIT=min(finest, 8), ALIGNED=finest == 16, SPANS=SPANS, WORDS=warps * WARP_WORDS,
+            _share_fingerprints_kernel, (rows, len(some)), out, out.strides[0], shares.table, first,
+            *table.arguments(), UNIT=table.unit, ALIGNED=table.aligned, SPANS=SPANS, WORDS=warps * WARP_WORDS,
             num_warps=warps,
         )  # fmt: skip
     return out

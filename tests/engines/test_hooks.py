@@ -104,7 +104,7 @@ def test_a_path_that_the_model_does_not_have(made):
 def test_rows_of_others_are_left_out_on_the_host(made):
     _, tensor = made
     probe = Told()
-    teller = Teller(probe, {"0.x", "logits"}, on_device=False)
+    teller = Teller(probe, {"0.x", "logits"})
     teller.begin(STEP, [1, 2, 3], LAYOUT)
     teller.op("0.x", tensor(np.arange(10, dtype=np.float32).reshape(5, 2)), "k")
     # leading axes count as one: a padded batch of three by one
@@ -117,7 +117,7 @@ def test_rows_of_others_are_left_out_on_the_host(made):
 
 def test_an_output_of_other_rows_than_the_layout_says(made):
     _, tensor = made
-    teller = Teller(Told(), {"0.x"}, on_device=False)
+    teller = Teller(Told(), {"0.x"})
     teller.begin(STEP, [1, 2, 3], LAYOUT)
     with pytest.raises(ValueError, match="reshape"):
         teller.op("0.x", tensor(np.zeros((4, 3), np.float32)), "k")
@@ -132,7 +132,7 @@ def test_a_host_probe_is_given_the_memory_itself_where_all_rows_are_the_steps(ma
         def op(self, name, output, rank, kernel):
             seen.append(output.ctypes.data)
 
-    teller = Teller(Looking(), {"0.x"}, on_device=False)
+    teller = Teller(Looking(), {"0.x"})
     teller.begin(STEP, [1, 2, 3], Layout(3, np.arange(3), 0, np.arange(0)))
     x = tensor(np.ones((3, 2), np.float32))
     teller.op("0.x", x, "k")
@@ -160,7 +160,7 @@ def test_what_enters_a_module_and_several_outputs_as_one_op(made):
 def test_parts_stand_side_by_side_on_the_host(made):
     _, tensor = made
     probe = Told()
-    teller = Teller(probe, {"0.x"}, on_device=False)
+    teller = Teller(probe, {"0.x"})
     teller.begin(STEP, [1, 2, 3], LAYOUT)
     first, second = np.arange(5, dtype=np.float32), np.arange(10, dtype=np.float32) + 10
     teller.op("0.x", [tensor(first.reshape(5, 1)), tensor(second.reshape(1, 5, 2))], "k")

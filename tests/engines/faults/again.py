@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detrec.engines.base import Step
-from detrec.engines.ops import Ops
+from detrec.engines.ops import Ops, named
 from tests.engines.faults.broken import Broken
 from tests.engines.small import started
 
@@ -25,12 +25,12 @@ class _Kept:
     def equip(self, ops: Ops) -> Ops:
         op = getattr(ops, self.field)
 
+        @named(op.kernel)
         def keep(name: str, x: np.ndarray, *rest: Any) -> Any:
             if self.now == self.at and not self.call:
                 self.call = name, x.copy(), *rest
             return op(name, x, *rest)
 
-        keep.kernel = op.kernel  # type: ignore[attr-defined]
         return replace(ops, **{self.field: keep})
 
 

@@ -7,7 +7,6 @@ from detrec.kernels.cpu.portable import exp32
 from detrec.kernels.cpu.sample import SAMPLE_DTYPE
 from detrec.kernels.cpu.sample import sample as cpu_sample
 from detrec.kernels.cpu.softmax import log_softmax
-from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import cut
 from detrec.kernels.gpu import sample as module
 from detrec.kernels.gpu.sample import sample, scratch_bytes
@@ -73,8 +72,7 @@ def last_kept(rows: np.ndarray, **given) -> list[int]:
     scratch = fresh((scratch_bytes(*rows.shape),), "uint8")
     out = fresh((len(rows), 4), "int64")
     sample(device(rows), *map(device, asked(len(rows), **given)), out, scratch)
-    last = module._parts(*rows.shape)["last"]
-    pairs = host(DeviceArray(scratch.address + last.address, last.dtype, last.shape, (), scratch))
+    pairs = host(module._parts(*rows.shape, scratch.address, scratch).last)
     return (pairs & np.uint64((1 << 20) - 1)).tolist()
 
 
