@@ -1,8 +1,10 @@
 """The engine that a config names, ready to run."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from detrec.config import ServeConfig
+from detrec.config_engines import registered
 from detrec.engines.base import Engine, Request
 from detrec.engines.instrument import Instrument
 from detrec.errors import ConfigError, EngineError
@@ -35,16 +37,12 @@ def start_engine(
     from detrec.engines.faults import arm, check_ranks
     from detrec.kernels.cpu.compiling import compiled_before
 
-    if config.engine.name == "transformers":
-        from detrec.engines.transformers.engine import TransformersEngine
-
+    if config.engine.name != "builtin":
         if fault or instruments:
             raise ConfigError(
                 "--fault: faults are injected into the built-in engine only", hint="leave it out"
             )
-        return TransformersEngine(config, requests=requests, forced=forced)
-    if config.engine.name != "builtin":
-        raise EngineError(f"engine.name: {config.engine.name} does not run in this process")
+        return _adapter(config.engine.name)(config, requests=requests, forced=forced)
     checkpoint = open_checkpoint(config.model)
     if requests is None:
         requests = resolve_requests(config, checkpoint)
@@ -85,6 +83,28 @@ def start_engine(
     elif not compiled_before():
         notify("compiling kernels for this machine: half a minute, once")
     return engine
+
+
+def _adapter(name: str) -> Callable[..., Engine]:
+    """What starts the engine `name`, of detrec's or of another package."""
+    if name == "transformers":
+        from detrec.engines.transformers.engine import TransformersEngine
+
+        return TransformersEngine
+    point = registered().get(name)
+    if point is None:
+        raise EngineError(f"engine.name: {name} does not run in this process")
+    try:
+        with warnings.catch_warnings():
+            # Paddle's, about a compiler that is not asked for
+            warnings.filterwarnings("ignore", message="No ccache found")
+            adapter: Callable[..., Engine] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise EngineError(
+            f"engine.name: {name} is registered as {point.value}, which cannot be imported: {error}",
+            hint="install what it needs, or mend its entry point",
+        ) from None
+    return adapter
 
 
 def _check_devices(size: int) -> None:

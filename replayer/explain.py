@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from detrec.config import FOREIGN
 from detrec.engines.start import Progress
 from detrec.errors import DetrecError
 from detrec.recorder.reader import TraceReader
@@ -18,8 +17,8 @@ def explain_traces(recorded: TraceReader, replayed: TraceReader, comparison: Com
     """What two traces tell by themselves, nothing being run; None where no fingerprint differs."""
     if comparison.first is None:
         return None
-    names = {run.manifest["config"]["engine"].get("name") for run in (recorded, replayed)}
-    return classify(inspect(recorded, replayed, comparison), can_run_again=not names & {*FOREIGN})
+    names = {run.manifest["config"]["engine"].get("name", "builtin") for run in (recorded, replayed)}
+    return classify(inspect(recorded, replayed, comparison), can_run_again=names == {"builtin"})
 
 
 def explain_replay(
