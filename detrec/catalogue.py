@@ -6,9 +6,8 @@ from typing import Any
 def faults() -> list[dict[str, Any]]:
     """What can be injected, then what cannot.
 
-    Each: name; `cases`, its numbers in the list of reported causes; class; summary; parameters with their
-    defaults; source, where it was reported; `expects`, the verdict that a replay must give; `needs`, what an
-    engine lacks to show it, or None.
+    Each: name; class; summary; parameters with their defaults; source, where it was reported; `expects`, the
+    verdict that a replay must give; `needs`, what an engine lacks to show it, or None.
     """
     from detrec.engines.faults import FAULTS
     from detrec.engines.faults.needed import NEEDED
@@ -20,7 +19,6 @@ def faults() -> list[dict[str, Any]]:
 def _row(cause: Any, parameters: dict[str, Any], needs: str | None) -> dict[str, Any]:
     return {
         "name": cause.name,
-        "cases": list(cause.number),
         "class": cause.cause,
         "summary": cause.summary,
         "parameters": parameters,
@@ -35,11 +33,10 @@ def to_text(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         parameters = ",".join(f"{key}={value}" for key, value in row["parameters"].items())
-        cases = "".join(f", case {number}" for number in row["cases"])
         lines += [
             f"{row['name']}: needs {row['needs']}" if row["needs"] else f"{row['name']}:{parameters}",
             f"    {row['summary']}",
-            f"    {row['class']}; {row['source']}{cases}",
+            f"    {row['class']}; {row['source']}",
             f"    expects: {row['expects']}",
         ]
     return "\n".join(lines)

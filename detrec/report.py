@@ -117,6 +117,7 @@ def headline(comparison: Comparison) -> str:
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
         size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
+        size += f" on {comparison.ranks:,} ranks" if comparison.ranks > 1 else ""
         return f"identical: {counts.equal:,} fingerprints of {size} are equal"
     if comparison.verdict == "incomplete":
         if not counts.compared:
@@ -175,7 +176,7 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
         f"{number:,} {text}"
         for number, text in (
             (rows.cached, "served from the prefix cache in one run"),
-            (rows.superseded, "computed again after a preemption"),
+            (rows.superseded, "computed again after a preemption, in both runs together"),
             (rows.beyond, "after the end of the recording"),
         )
         if number
