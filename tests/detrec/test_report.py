@@ -230,6 +230,17 @@ def test_a_long_value_is_cut():
     assert f'key: recorded "{"x" * 56}..., replayed 1' in to_text(found, seconds=0.5)
 
 
+def test_settings_that_both_runs_have_are_told_before_those_of_one():
+    differences = (
+        ManifestDifference("block_size", None, 16),
+        ManifestDifference("name", "transformers", "builtin"),
+        ManifestDifference("num_blocks", 8, None),
+    )
+    text = to_text(replace(diverged(), manifest_diff=differences), seconds=0.5)
+    at = [text.index(f"{difference.key}: recorded") for difference in differences]
+    assert at[1] < at[0] < at[2]
+
+
 def test_other_numbers_of_ranks_in_text_and_json():
     replayed = parallel_trace(2)
     replayed.change("r0", 4, "0.attn", rank=1)
@@ -271,7 +282,8 @@ def test_equal_runs_on_several_ranks_say_on_how_many_their_fingerprints_are():
         pytest.param(
             2.5,
             [
-                "  sketch     7 within tolerance; the nearest to it at step 0, request r0, position 1, op logits",
+                "  sketch     7 within tolerance; the nearest to it at "
+                "step 0, request r0, position 1, op logits",
                 "             2.5 units of float32 rounding apart, 16 at most expected",
             ],
             id="apart",
