@@ -38,9 +38,13 @@ def start_engine(
     from detrec.kernels.cpu.compiling import compiled_before
 
     if config.engine.name != "builtin":
-        if fault or instruments:
+        if fault:
             raise ConfigError(
                 "--fault: faults are injected into the built-in engine only", hint="leave it out"
+            )
+        if instruments:
+            raise EngineError(
+                f"engine.name: {config.engine.name}: only the built-in engine can be looked into as it runs"
             )
         return _adapter(config.engine.name)(config, requests=requests, forced=forced)
     checkpoint = open_checkpoint(config.model)

@@ -69,6 +69,11 @@ def measure(
         raise ValueError(
             f"{name} of {cell.request}:{cell.position} is {found.state.name.lower()}: nothing to graft"
         )
+    recorded, replayed = runs.recorded.reader, runs.replayed.reader
+    foreign = {trace.manifest["config"]["engine"].get("name", "builtin") for trace in (recorded, replayed)}
+    foreign.discard("builtin")
+    if foreign:
+        raise ValueError(f"only the built-in engine can be run again to look into an op, not {min(foreign)}")
     layer, op = split_name(name)
     first = Divergence(
         cell.step, cell.request, cell.position, layer, op, found.rank, found.recorded, found.replayed
@@ -80,7 +85,6 @@ def measure(
         notes.append(text)
         notify(text)
 
-    recorded, replayed = runs.recorded.reader, runs.replayed.reader
     narrowed = _narrowed(compared, first, cell, kernels)
     made = survey.made_by or made_by(compared)
     measured = find(
