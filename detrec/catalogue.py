@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 def faults() -> list[dict[str, Any]]:
     """What can be injected, then what cannot.
 
-    Each: name; `cases`, its numbers in the list of reported causes; class; summary; parameters with their
-    defaults (rank None: wherever the engine has it); source, where it was reported; `expects`, the verdict
-    that a replay must give; `needs`, what an engine lacks to show it, or None.
+    Each: name; class; summary; parameters with their defaults (rank None: wherever the engine has it); source,
+    where it was reported; `expects`, the verdict that a replay must give; `needs`, what an engine lacks to
+    show it, or None.
     """
     from detrec.engines.faults import FAULTS
     from detrec.engines.faults.needed import NEEDED
@@ -28,7 +28,6 @@ def _parameters(fault: "type[Fault]") -> dict[str, Any]:
 def _row(cause: Any, parameters: dict[str, Any], needs: str | None) -> dict[str, Any]:
     return {
         "name": cause.name,
-        "cases": list(cause.number),
         "class": cause.cause,
         "summary": cause.summary,
         "parameters": parameters,
@@ -45,11 +44,10 @@ def to_text(rows: list[dict[str, Any]]) -> str:
         given = {key: value for key, value in row["parameters"].items() if value is not None}
         parameters = ",".join(f"{key}={value}" for key, value in given.items())
         alone = "; with rank=R on that rank alone" if "rank" in row["parameters"] else ""
-        cases = "".join(f", case {number}" for number in row["cases"])
         lines += [
             f"{row['name']}: needs {row['needs']}" if row["needs"] else f"{row['name']}:{parameters}",
             f"    {row['summary']}{alone}",
-            f"    {row['class']}; {row['source']}{cases}",
+            f"    {row['class']}; {row['source']}",
             f"    expects: {row['expects']}",
         ]
     return "\n".join(lines)

@@ -20,18 +20,19 @@ PACKAGES = (
     "tokenizers",
     "gguf",
 )
+FRAMEWORKS = {"paddle": ("paddlepaddle", "paddlepaddle-gpu"), "torch": ("torch",)}
 VARIABLES = ("FD_DETERMINISTIC_MODE", "FD_DETERMINISTIC_SPLIT_KV_SIZE", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME")
 
 
 def examine(run: str | None = None) -> dict[str, Any]:
     """Versions, devices, environment and self-tests; `healthy` is false when nothing could be recorded here.
 
-    With `run`, a trace, also whether it can be replayed here bit for bit; with a serve.yaml or a foreign
-    engine's trace, what in its configuration leaves bits to chance.
+    With `run`, a trace, also whether it can be replayed here bit for bit; with a serve.yaml, whether it can
+    be recorded here; with either, what in its configuration leaves bits to chance.
     """
     installed = {name: _version(name) for name in PACKAGES}
     frameworks = [
-        name for name, package in (("paddle", "paddlepaddle"), ("torch", "torch")) if installed[package]
+        name for name, packages in FRAMEWORKS.items() if any(installed[package] for package in packages)
     ]
     tests = {"matmul_is_batch_invariant": _matmul_is_batch_invariant()}
     gpus, missing = _gpus(installed)
@@ -50,26 +51,12 @@ def examine(run: str | None = None) -> dict[str, Any]:
         "self_tests": tests,
     }
     if run is not None and run.endswith((".yaml", ".yml")):
-        facts["holes"] = _foreseen(run)
+        from detrec.recordable import recordable
+
+        facts |= recordable(run, frameworks, gpus, installed)
     elif run is not None:
         facts |= _outlook(run, frameworks, gpus, installed)
     return facts
-
-
-def _foreseen(serve: str) -> list[str]:
-    """What of a serve.yaml leaves bits to chance."""
-    from detrec.config import load_config
-
-    config = load_config(serve)
-    if config.engine.name != "fastdeploy":
-        return (
-            []
-            if config.engine.deterministic
-            else ["engine.deterministic is false: its kernels promise nothing"]
-        )
-    from detrec.engines.fastdeploy.offline import foreseen_holes
-
-    return foreseen_holes(config, os.environ)
 
 
 def _gpus(installed: dict[str, str | None]) -> tuple[list[dict[str, str]], str]:
@@ -89,11 +76,13 @@ def _outlook(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from detrec.config_engines import registered
     from detrec.kernels import KERNELS_VERSION
     from detrec.recorder.reader import TraceReader
     from detrec.replayer.portability import Machine, outlook
 
-    here = Machine(KERNELS_VERSION, frameworks, gpus, packages)
+    others = {name: point.dist.version for name, point in registered().items() if point.dist}
+    here = Machine(KERNELS_VERSION, frameworks, gpus, {**packages, **others})
     manifest = TraceReader(run).manifest
     facts: dict[str, Any] = {"replay": {"trace": run, **asdict(outlook(manifest, here))}}
     if "holes" in manifest["engine"]:
@@ -152,6 +141,8 @@ def to_text(facts: dict[str, Any]) -> str:
         lines.append("  no framework: pip install 'detrec[cpu]' for Paddle, 'detrec[torch]' for PyTorch")
     if "replay" in facts:
         lines += _replay(facts["replay"])
+    if "record" in facts:
+        lines += _record(facts["record"], facts["holes"])
     lines += [f"  not deterministic: {hole}" for hole in facts.get("holes", ())]
     return "\n".join(lines)
 
@@ -169,4 +160,16 @@ def _replay(outlook: dict[str, Any]) -> list[str]:
     if outlook["verdict"] != "no":
         sets = "".join(f" --set {text}" for text in outlook["overrides"])
         lines.append(f"              detrec replay {outlook['trace']}{sets}")
+    return lines
+
+
+def _record(record: dict[str, Any], holes: list[str]) -> list[str]:
+    """Can the serve.yaml be recorded here, and with which command; and that nothing is amiss, if so."""
+    can = record["verdict"] == "yes"
+    lines = [f"  {record['config']}: can{'' if can else 'not'} be recorded here"]
+    lines += [f"              {reason}" for reason in record["reasons"]]
+    if can:
+        lines.append(f"              detrec record {record['config']}")
+    if not holes:
+        lines.append("              nothing in it is known to leave bits to chance")
     return lines

@@ -259,5 +259,5 @@ def doctor(
         show(facts)
     else:
         say(checkup.to_text(facts))
-    replayable = "replay" not in facts or facts["replay"]["verdict"] == "yes"
-    raise typer.Exit(0 if facts["healthy"] and replayable else 2)
+    able = all(facts[what]["verdict"] == "yes" for what in ("record", "replay") if what in facts)
+    raise typer.Exit(0 if facts["healthy"] and able else 2)

@@ -6,16 +6,16 @@ cannot be honoured is refused, and the nearest known key is named.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from detrec.config_checks import check_together
+from detrec.config_engines import check_engine_name, own_keys
 from detrec.config_requests import requests_of
 from detrec.config_settings import (
     DEFAULT_SEED,
-    FOREIGN,
     MAX_SEED,
     EngineConfig,
     RecordConfig,
@@ -28,7 +28,6 @@ from detrec.schema import build, known_keys, require
 
 __all__ = [
     "DEFAULT_SEED",
-    "FOREIGN",
     "MAX_SEED",
     "EngineConfig",
     "RecordConfig",
@@ -122,7 +121,7 @@ def serve_config(
         _honour_environment(engine, environ)
     section = _engine(engine, f"{where}: engine")
     config = ServeConfig(
-        model=_model_path(data["model"], base, where, foreign=section.name in FOREIGN),
+        model=_model_path(data["model"], base, where, foreign=section.name != "builtin"),
         engine=section,
         requests=requests_of(data.get("requests", []), base, where),
         record=build(RecordConfig, data.get("record") or {}, f"{where}: record"),
@@ -133,8 +132,12 @@ def serve_config(
 
 def _engine(data: dict[str, Any], where: str) -> EngineConfig:
     """The section; what a foreign engine is to make of its own arguments only that engine knows."""
-    name = data.get("name")
-    own = FOREIGN.get(name, data) if isinstance(name, str) else data
+    name = data.get("name", "builtin")
+    own: Collection[str] = data
+    # what is no text is refused by its type
+    if isinstance(name, str):
+        check_engine_name(name, where)
+        own = own_keys(name) or data
     arguments = {key: value for key, value in data.items() if key not in own}
     engine = build(EngineConfig, {key: value for key, value in data.items() if key in own}, where)
     return replace(engine, arguments=arguments)
@@ -158,7 +161,7 @@ _ENVIRONMENT: dict[str, tuple[str, Callable[[str], bool | int]]] = {
 
 def _honour_environment(engine: dict[str, Any], environ: Mapping[str, str]) -> None:
     """FastDeploy's variables fill in what serve.yaml leaves open; a contradiction is an error."""
-    own = FOREIGN.get(str(engine.get("name")))
+    own = own_keys(str(engine.get("name", "builtin")))
     for variable, (key, parse) in _ENVIRONMENT.items():
         if variable not in environ or (own is not None and key not in own):
             continue

@@ -1,6 +1,6 @@
 """What no single key of serve.yaml can tell: settings that contradict each other."""
 
-from detrec.config_settings import FOREIGN, ServeConfig
+from detrec.config_settings import ServeConfig
 from detrec.errors import ConfigError
 
 
@@ -9,7 +9,7 @@ def check_together(config: ServeConfig, where: str) -> None:
     engine = config.engine
     if not config.requests:
         raise ConfigError(f"{where}: requests: none given", hint="add a list of requests, or a .jsonl file")
-    if engine.name in FOREIGN:
+    if engine.name != "builtin":
         _check_foreign(config, where)
         return
     if engine.reduction == "tp_invariant" and not engine.deterministic:

@@ -4,14 +4,10 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from detrec.config_engines import own_keys
+
 DEFAULT_SEED = 42
 MAX_SEED = 922337203685477580
-
-FOREIGN: dict[str, tuple[str, ...]] = {
-    "fastdeploy": ("name", "deterministic", "split_kv_size"),
-    "transformers": ("name", "device", "dtype"),
-}
-"""Engines that detrec did not write, and the keys of their section that are detrec's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +48,10 @@ class EngineConfig:
     `use_cudagraph`: on a GPU, steps of decodes alone are captured and run as CUDA graphs.
     `reduction`: o_proj and down_proj add the ranks' sums in rank order, or (`tp_invariant`) sums of fixed
     parts of K in a fixed tree, so that 1, 2, 4 and 8 ranks give the same bits. Of a foreign engine only the
-    keys of FOREIGN are here; whatever else its section says is in `arguments`, by its own names.
+    `own_keys` are here; whatever else its section says is in `arguments`, by its own names.
     """
 
-    name: str = field(default="builtin", metadata={"choices": ("builtin", *FOREIGN)})
+    name: str = "builtin"
     framework: str = field(default="paddle", metadata={"choices": ("paddle", "torch")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "gpu")})
     dtype: str = field(default="float32", metadata={"choices": ("float32", "bfloat16", "float16")})
@@ -76,8 +72,9 @@ class EngineConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The section as serve.yaml has it."""
-        if self.name in FOREIGN:
-            return {key: getattr(self, key) for key in FOREIGN[self.name]} | self.arguments
+        own = own_keys(self.name)
+        if own is not None:
+            return {key: getattr(self, key) for key in own} | self.arguments
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("derived")}
 
 

@@ -13,6 +13,7 @@ from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.hunt import Hunt
+from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDiff
 from detrec.replayer.tolerance import Tolerance
 
@@ -117,6 +118,7 @@ def headline(comparison: Comparison) -> str:
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
         size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
+        size += f" on {comparison.ranks:,} ranks" if comparison.ranks > 1 else ""
         return f"identical: {counts.equal:,} fingerprints of {size} are equal"
     if comparison.verdict == "incomplete":
         if not counts.compared:
@@ -158,7 +160,8 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
         yield "kernel", _sides(*(name or "none" for name in comparison.kernels))
     changes = [
         f"{difference.key}: {_sides(_value(difference.recorded), _value(difference.replayed))}"
-        for difference in comparison.manifest_diff
+        # what both have and have otherwise comes first: of two engines, each has settings the other lacks
+        for difference in sorted(comparison.manifest_diff, key=_of_one_run_only)
     ]
     yield from _labelled("manifest", changes, len(changes))
     yield from _schedule(comparison)
@@ -175,7 +178,7 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
         f"{number:,} {text}"
         for number, text in (
             (rows.cached, "served from the prefix cache in one run"),
-            (rows.superseded, "computed again after a preemption"),
+            (rows.superseded, "computed again after a preemption, in both runs together"),
             (rows.beyond, "after the end of the recording"),
         )
         if number
@@ -184,6 +187,10 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
         yield "rows", ", ".join(apart)
     yield "tokens", _tokens(comparison)
     yield "time", f"{seconds:.2f} s"
+
+
+def _of_one_run_only(difference: ManifestDifference) -> bool:
+    return difference.recorded is None or difference.replayed is None
 
 
 def _schedule(comparison: Comparison) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,8 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
             "",
             f"{_units(first)} of {tolerance.dtype} rounding apart, {first.allowed:,.0f} at most expected",
         )
+    elif tolerance.worst is not None and not tolerance.worst.units:
+        yield "sketch", f"{tolerance.compared:,} are equal"
     elif tolerance.worst is not None:
         worst = tolerance.worst
         yield "sketch", f"{tolerance.compared:,} within tolerance; the nearest to it at {place_of(worst)}"

@@ -1,5 +1,8 @@
 """What a trace holds, for `detrec record` and `detrec info`."""
 
+import json
+import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +14,8 @@ from detrec.replayer.agreement import Disagreement, ranks_disagree
 from detrec.report_ranks import disagree
 
 TEXT_WIDTH = 72
+WIDTH = 98
+"""Of what stands behind a label."""
 
 
 def recorded(recording: Recording) -> str:
@@ -91,26 +96,53 @@ def _events(trace: TraceReader) -> dict[str, int]:
     return counts
 
 
+def ran(manifest: dict[str, Any]) -> dict[str, str]:
+    """What was run, by label: the model, the engine's settings, and detrec with what it ran on."""
+    config, environment = manifest["config"], manifest.get("environment", {})
+    digest = manifest["engine"].get("model_digest", "no digest")
+    level = config.get("record", {}).get("level")
+    machine = {key: value for key, value in environment.items() if not isinstance(value, dict)}
+    packages = environment.get("packages", {}) | environment.get("environment", {})
+    return {
+        "model": printable(f"{config['model']} ({digest})"),
+        "engine": _listed(config["engine"]),
+        "recorded": _listed({"level": level, **machine, **packages}),
+    }
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return printable(", ".join(f"{key} {_plain(value)}" for key, value in settings.items() if _said(value)))
+
+
+def _said(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _wrapped(label: str, text: str) -> Iterator[str]:
+    """Lines of `text` behind its label."""
+    for index, line in enumerate(textwrap.wrap(text, WIDTH, break_on_hyphens=False)):
+        yield f"  {'' if index else label:8}  {line}"
+
+
 def to_text(data: dict[str, Any]) -> str:
     """The same facts for a reader."""
-    config = data["manifest"]["config"]
-    environment = data["manifest"]["environment"]
-    digest = data["manifest"]["engine"].get("model_digest", "no digest")
-    settings = ", ".join(f"{key} {value}" for key, value in config["engine"].items() if value is not None)
+    names = [printable(request["id"]) for request in data["requests"]]
+    width = max(8, *map(len, names))
     lines = [
         f"{data['trace']}: {data['status']}, {data['steps']} steps, {data['rows']} rows x {data['ops']} ops, "
-        f"{data['samples']} samples, {data['ranks']} rank(s)",
-        f"  model     {printable(config['model'])} ({digest})",
-        f"  engine    {printable(settings)}",
-        f"  recorded  level {config['record']['level']}; "
-        + ", ".join(f"{k} {v}" for k, v in environment.items() if v),
+        f"{data['samples']} samples, {data['ranks']} rank{'' if data['ranks'] == 1 else 's'}",
+        *(line for label, text in ran(data["manifest"]).items() for line in _wrapped(label, text)),
         f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
         *_ranks(data.get("ranks_disagree")),
-        "  request   arrival  prompt  output  temperature  seed",
+        f"  {'request':{width}}  arrival  prompt  output  temperature  seed",
     ]
     lines += [
-        f"  {printable(r['id']):9} {r['arrival']:7}  {r['prompt_tokens']:6}  "
+        f"  {name:{width}}  {r['arrival']:7}  {r['prompt_tokens']:6}  "
         f"{r['output_tokens']:6}  {r['temperature']:11g}  {r['seed']}"
-        for r in data["requests"]
+        for name, r in zip(names, data["requests"], strict=True)
     ]
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from detrec.config import FOREIGN
 from detrec.errors import DetrecError
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.classify import classify
@@ -16,8 +15,8 @@ def explain_traces(recorded: TraceReader, replayed: TraceReader, comparison: Com
     """What two traces tell by themselves, nothing being run; None where no fingerprint differs."""
     if comparison.first is None:
         return None
-    names = {run.manifest["config"]["engine"].get("name") for run in (recorded, replayed)}
-    return classify(inspect(recorded, replayed, comparison), can_run_again=not names & {*FOREIGN})
+    names = {run.manifest["config"]["engine"].get("name", "builtin") for run in (recorded, replayed)}
+    return classify(inspect(recorded, replayed, comparison), can_run_again=names == {"builtin"})
 
 
 def explain_replay(

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from detrec.config import FOREIGN
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -33,7 +31,7 @@ class Outlook:
 def outlook(manifest: Mapping[str, Any], here: Machine) -> Outlook:
     """Can `here` replay the recording of `manifest`, schedule and tokens forced, with equal bits?"""
     engine, recorded = manifest["config"]["engine"], manifest["environment"]
-    if engine.get("name") in FOREIGN:
+    if engine.get("name", "builtin") != "builtin":
         return _foreign(engine["name"], here)
     device = manifest["engine"].get("device", {"kind": "cpu"})
     if not engine["deterministic"]:

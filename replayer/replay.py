@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from detrec.config import FOREIGN, EngineConfig, ServeConfig, apply_overrides, serve_config
+from detrec.config import EngineConfig, ServeConfig, apply_overrides, serve_config
+from detrec.config_engines import own_keys
 from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
@@ -117,7 +118,7 @@ def _why(
     config: ServeConfig, recorded: TraceReader, again: TraceReader, comparison: Comparison, made: Made
 ) -> Diagnosis | None:
     """The diagnosis; only the built-in engine can be looked into by running it again."""
-    if {config.engine.name, recorded.manifest["config"]["engine"]["name"]} & {*FOREIGN}:
+    if {config.engine.name, recorded.manifest["config"]["engine"]["name"]} != {"builtin"}:
         return explain_traces(recorded, again, comparison)
     return explain_replay(recorded, again, comparison, made)
 
@@ -192,7 +193,7 @@ def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[
     if name in (recorded["name"], "fastdeploy"):
         return recorded
     own = {field.name for field in fields(EngineConfig) if not field.metadata.get("derived")}
-    own = set(FOREIGN.get(str(name), own))
+    own = set(own_keys(str(name)) or own)
     kept = {key: value for key, value in recorded.items() if key in own and value is not None}
     # who recorded on transformers has torch, and need not have another framework
     return {"framework": "torch", **kept} if recorded["name"] == "transformers" else kept

@@ -126,7 +126,7 @@ def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, Style 
         (rows.missing, "in one run only"),
         (rows.after_flip, "of them after another token was drawn"),
         (rows.cached, "served from the prefix cache in one run"),
-        (rows.superseded, "computed again after a preemption"),
+        (rows.superseded, "computed again after a preemption, in both runs together"),
         (rows.beyond, "after the end of the recording"),
     ):
         if number:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from detrec.summary import ran
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&@$-])")
 _OPS_BEFORE, _OPS_AFTER = 2, 5
 
@@ -41,6 +43,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _tokens(facts.get("tokens"))
     yield from _differences(facts)
     yield from _schedule(facts)
+    if facts["replayed"] is None:
+        yield from _requests(facts["requests"])
+    yield from _ran(facts["manifest"])
     yield "### How to see it again"
     yield ""
     yield f"    {' '.join(facts['command'].split())}"
@@ -122,15 +127,44 @@ def _schedule(facts: Mapping[str, Any]) -> Iterator[str]:
     schedule = facts["schedule"]
     if schedule is None:
         return
-    yield f"### Schedule: {schedule['pairs']:,} steps, {schedule['differing']:,} scheduled differently"
+    shown, steps = schedule["shown"], f"{schedule['pairs']:,} steps"
+    if facts["replayed"] is None:
+        yield f"### Schedule: {steps}"
+    else:
+        yield f"### Schedule: {steps}, {schedule['differing']:,} scheduled differently"
     yield ""
+    if len(shown) < schedule["pairs"]:
+        yield f"{len(shown):,} of them:"
+        yield ""
+    if facts["replayed"] is None:
+        yield from _table(("step", "slices"), (_step(pair["recorded"]) for pair in shown))
+        return
     yield from _table(
         ("recorded", "slices", "replayed", "slices", "differs"),
-        (
-            (*_step(pair["recorded"]), *_step(pair["replayed"]), ", ".join(pair["differs"]))
-            for pair in schedule["shown"]
-        ),
+        ((*_step(pair["recorded"]), *_step(pair["replayed"]), ", ".join(pair["differs"])) for pair in shown),
     )
+
+
+def _requests(requests: Mapping[str, Any] | None) -> Iterator[str]:
+    if requests is None:
+        return
+    yield f"### Requests: {requests['total']:,}"
+    yield ""
+    keys = ("id", "arrival", "prompt_tokens", "drawn_tokens", "temperature", "seed")
+    yield from _table(
+        [key.replace("_", " ") for key in keys],
+        ([f"{each[key]}" for key in keys] for each in requests["shown"]),
+    )
+
+
+def _ran(manifest: Mapping[str, Any] | None) -> Iterator[str]:
+    if manifest is None:
+        return
+    yield "### What was recorded"
+    yield ""
+    for label, text in ran(dict(manifest)).items():
+        yield f"- **{label}**: {escaped(text)}"
+    yield ""
 
 
 def _step(step: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -80,7 +80,11 @@ def _compared(survey: "Survey") -> tuple[Comparison, tuple[TraceReader, TraceRea
         raise ValueError("one run alone: there is no other to graft onto; r replays it")
     if survey.comparison is None:
         raise ValueError(survey.problem or "the runs have not been compared")
-    return survey.comparison, (runs.recorded.reader, runs.replayed.reader)
+    traces = runs.recorded.reader, runs.replayed.reader
+    names = {trace.manifest["config"]["engine"].get("name", "builtin") for trace in traces}
+    if foreign := names - {"builtin"}:
+        raise ValueError(f"only the built-in engine can be run again to look into an op, not {min(foreign)}")
+    return survey.comparison, traces
 
 
 def _divergence(survey: "Survey", cell: Cell, rank: int | None) -> tuple[Divergence, tuple[str, str]]:

@@ -11,6 +11,7 @@ from detrec.replayer.compare import compare
 from detrec.replayer.diagnosis import Diagnosis, Evidence
 from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
+from detrec.replayer.tolerance import Apart, Tolerance
 from detrec.report import exit_code, to_json, to_text
 from tests.replayer.fakes import fake_trace, part
 from tests.replayer.parallel import parallel_trace
@@ -61,7 +62,7 @@ def test_missing_cells_in_text():
         "  schedule   step 2, steps: recorded r0[0:6), replayed ended",
         "  cells      71 compared: 71 equal, 0 born, 0 inherited; 9 missing",
         "  missing    1 rows are in one run only",
-        "  rows       5 computed again after a preemption",
+        "  rows       5 computed again after a preemption, in both runs together",
         "  tokens     equal where both runs drew one",
         "  time       0.50 s",
     ]
@@ -229,6 +230,17 @@ def test_a_long_value_is_cut():
     assert f'key: recorded "{"x" * 56}..., replayed 1' in to_text(found, seconds=0.5)
 
 
+def test_settings_that_both_runs_have_are_told_before_those_of_one():
+    differences = (
+        ManifestDifference("block_size", None, 16),
+        ManifestDifference("name", "transformers", "builtin"),
+        ManifestDifference("num_blocks", 8, None),
+    )
+    text = to_text(replace(diverged(), manifest_diff=differences), seconds=0.5)
+    at = [text.index(f"{difference.key}: recorded") for difference in differences]
+    assert at[1] < at[0] < at[2]
+
+
 def test_other_numbers_of_ranks_in_text_and_json():
     replayed = parallel_trace(2)
     replayed.change("r0", 4, "0.attn", rank=1)
@@ -256,3 +268,30 @@ def test_of_one_rank_nothing_is_said_of_ranks():
     found = compare(parallel_trace(1), parallel_trace(1))
     assert "rank" not in to_text(found, seconds=0.5)
     assert "ranks" not in to_json(found, trace="a", replayed="b", seconds=0.5)
+
+
+def test_equal_runs_on_several_ranks_say_on_how_many_their_fingerprints_are():
+    found = compare(parallel_trace(2), parallel_trace(2))
+    assert to_text(found, seconds=0.5).splitlines()[0].endswith(" ops on 2 ranks are equal")
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        pytest.param(0.0, ["  sketch     7 are equal"], id="equal"),
+        pytest.param(
+            2.5,
+            [
+                "  sketch     7 within tolerance; the nearest to it at "
+                "step 0, request r0, position 1, op logits",
+                "             2.5 units of float32 rounding apart, 16 at most expected",
+            ],
+            id="apart",
+        ),
+    ],
+)
+def test_a_distance_is_told_where_there_is_one(units, said):
+    worst = Apart(step=0, request="r0", position=1, layer=None, op="logits", units=units, allowed=16.0)
+    tolerance = Tolerance("close", "float32", 2.0**-24, 7, 0, None, worst)
+    lines = to_text(compare(fake_trace(STEPS), fake_trace(STEPS)), seconds=0.5, tolerance=tolerance)
+    assert lines.splitlines()[1 : 1 + len(said)] == said

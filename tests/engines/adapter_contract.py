@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import SAMPLE_OPS, Engine, EventKind, Step
+from detrec.kernels.device import Device
 from tests.engines.small import Plan, Told, prompt, request
 
 # prompts of unequal lengths, so that a step that is cut holds a chunk of one beside decodes of another
@@ -165,6 +166,13 @@ class AdapterContract:
         next(running)
         running.close()
         assert self.left_behind(engine) == []
+
+    def test_it_has_what_record_asks_of_an_engine(self):
+        engine = self.start(REQUESTS)
+        assert engine.rank.size == 1
+        assert isinstance(engine.device, Device | None)
+        assert isinstance(engine.decode([7]), str)
+        engine.close()
 
     def test_the_manifest_is_plain_data(self):
         import json

@@ -193,6 +193,9 @@ def test_markdown_says_what_matters(survey: Survey):
         "### Cause",
         "| 0.attn | born |",
         "config.engine.seed",
+        "### Schedule: 4 steps, 1 scheduled differently",
+        "| recorded | slices | replayed | slices | differs |",
+        "- **model**: builtin:qwen2",
         "detrec diff",
     ):
         assert wanted in text, wanted
@@ -210,7 +213,10 @@ def test_one_run_alone(tmp_path: Path):
     for wanted in ("One run", "Kernels", "KV cache", "3 requests", "step 3", "Tokens"):
         assert wanted in text
     assert "equal" not in text
-    assert to_markdown(found)
+    told = to_markdown(found)
+    for wanted in ("### Schedule: 4 steps\n", "| step | slices |", "| r1 | 0 |", "builtin:qwen2-tiny"):
+        assert wanted in told.replace("\\", ""), wanted
+    assert "replayed" not in told
 
 
 def test_identical_runs(tmp_path: Path):

@@ -1,0 +1,96 @@
+"""The example of an adapter keeps the contract, and is an engine like others once it is installed."""
+
+import os
+import tomllib
+
+import pytest
+
+from detrec.config import serve_config
+from detrec.config_engines import GROUP, own_keys, registered
+from detrec.errors import ConfigError
+from tests.command import ROOT, detrec
+from tests.engines.adapter_contract import AdapterContract
+from tests.engines.registered import EXAMPLE, install
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory):
+    """The toy is registered in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for path in install(tmp_path_factory.mktemp("site")):
+            patch.syspath_prepend(path)
+        yield
+
+
+class TestToy(AdapterContract):
+    @classmethod
+    def start(cls, requests, *, forced=None):
+        engine = {"name": "toy", "budget": 16}
+        config = serve_config({"model": "toy", "engine": engine, "requests": requests})
+        return registered()["toy"].load()(config, forced=forced)
+
+    @classmethod
+    def left_behind(cls, engine):
+        return [path for path, module in engine.model.named_sublayers() if module._forward_post_hooks]
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Runs detrec where the toy is installed."""
+    places = [*install(tmp_path / "site"), str(ROOT)]
+    return lambda *args: detrec(*args, cwd=tmp_path, PYTHONPATH=os.pathsep.join(places))
+
+
+def test_it_is_recorded_and_replayed_by_its_name(toy, tmp_path):
+    assert toy("record", EXAMPLE / "serve.yaml").code == 0
+    done = toy("replay", "toy.zarr", "--json")
+    assert (done.code, done.json()["verdict"], done.json()["counts"]["missing"]) == (0, "identical", 0)
+    assert done.stderr == ""
+    assert toy("info", "toy.zarr", "--json").json()["manifest"]["config"]["engine"] == {
+        "name": "toy",
+        "device": "cpu",
+        "dtype": "float32",
+        "budget": 16,
+    }
+    # the trace of an engine that is not installed can be looked at, and not be replayed
+    assert detrec("verify", tmp_path / "toy.zarr").code == 0
+    away = detrec("replay", tmp_path / "toy.zarr")
+    assert (away.code, "got 'toy'" in away.stderr) == (2, True)
+    assert f"entry point of the group {GROUP}" in away.stderr
+
+
+def test_faults_are_not_for_it(toy):
+    refused = toy("record", EXAMPLE / "serve.yaml", "--fault", "split_k_by_batch")
+    assert refused.code == 2
+    assert "--fault: faults are injected into the built-in engine only" in refused.stderr
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(tmp_path):
+    places = os.pathsep.join([*install(tmp_path / "site", "nowhere:Engine"), str(ROOT)])
+    refused = detrec("record", EXAMPLE / "serve.yaml", cwd=tmp_path, PYTHONPATH=places)
+    assert refused.code == 2
+    assert "toy is registered as nowhere:Engine, which cannot be imported: No module named 'nowhere'" in (
+        refused.stderr
+    )
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_those_that_are():
+    engine = {"name": "toys"}
+    with pytest.raises(ConfigError, match=r"name: expected one of builtin, .*, toy, got 'toys'") as error:
+        serve_config({"model": "m", "engine": engine, "requests": [{"prompt": "x"}]})
+    assert error.value.hint == "did you mean toy?"
+
+
+def test_no_package_takes_the_place_of_the_built_in_engine(tmp_path, monkeypatch):
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\nbuiltin = other:Engine\nmore = other:Engine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {"builtin", "more"} & set(registered()) == {"more"}
+    assert own_keys("builtin") is None
+
+
+def test_the_example_declares_the_entry_point_that_is_tested():
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"][GROUP] == {"toy": "toy_engine:ToyEngine"}
