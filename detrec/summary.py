@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import printable
+from detrec.printable import line, printable
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
 from detrec.recorder.verify import Verification
@@ -17,8 +17,8 @@ def recorded(recording: Recording) -> str:
     """One line about the run, then one a request with the text it generated."""
     tokens = sum(map(len, recording.outputs.values()))
     lines = [
-        f"recorded {recording.path}: {recording.steps} steps, {recording.rows} rows x {recording.ops} ops, "
-        f"{tokens} tokens in {recording.seconds:.2f} s"
+        f"recorded {line(recording.path)}: {recording.steps} steps, "
+        f"{recording.rows} rows x {recording.ops} ops, {tokens} tokens in {recording.seconds:.2f} s"
     ]
     names = [printable(request.id) for request in recording.requests]
     width = max(map(len, names))
@@ -39,6 +39,7 @@ def verified(run: str, found: Verification, disagreement: Disagreement | None) -
     until = (
         "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
     )
+    run = line(run)
     told = (
         f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
     )
@@ -98,8 +99,8 @@ def to_text(data: dict[str, Any]) -> str:
     digest = data["manifest"]["engine"].get("model_digest", "no digest")
     settings = ", ".join(f"{key} {value}" for key, value in config["engine"].items() if value is not None)
     lines = [
-        f"{data['trace']}: {data['status']}, {data['steps']} steps, {data['rows']} rows x {data['ops']} ops, "
-        f"{data['samples']} samples, {data['ranks']} rank(s)",
+        f"{line(data['trace'])}: {data['status']}, {data['steps']} steps, "
+        f"{data['rows']} rows x {data['ops']} ops, {data['samples']} samples, {data['ranks']} rank(s)",
         f"  model     {printable(config['model'])} ({digest})",
         f"  engine    {printable(settings)}",
         f"  recorded  level {config['record']['level']}; "

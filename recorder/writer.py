@@ -16,7 +16,7 @@ import numpy as np
 from detrec.engines.base import Event, EventKind, OpKind, Request, Sample, Slice, Step
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
-from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
+from detrec.recorder.digests import digest, looks_like_a_trace, require_outside, root_bytes
 from detrec.recorder.pending import Pending
 from detrec.recorder.progress import OtherRanks
 from detrec.recorder.requests import fixed_files
@@ -28,7 +28,7 @@ from detrec.recorder.schema import (
     kinds_to_attributes,
 )
 from detrec.recorder.steps import Codes, Record
-from detrec.recorder.store import open_store
+from detrec.recorder.store import open_store, refuse_taken
 
 _NO_SKETCHES = np.empty((0, 0), np.float32)
 
@@ -105,19 +105,20 @@ class TraceWriter:
         # other ranks may never come to a step, and what is in the arrays stays there
         self._pending = Pending(self._columns, self._specs, self._codes, self._counts, early=ranks == 1)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
-        self._store.create({**files, "zarr.json": self._root("recording", "")})
+        self._store.create({**files, "zarr.json": self._root("recording", "")}, replace=overwrite)
         self._commit_due = time.monotonic() + commit_seconds
 
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
-        """Raise TraceError unless `path` is free for a trace: nothing is there, or a trace to overwrite."""
+        """Raise TraceError unless `path` is free for a trace.
+
+        Nothing is there, or a trace to overwrite that nobody records just now; and it is in no other trace.
+        """
         store = open_store(path)
+        require_outside(path)
         if not store.exists():
             return
-        if not overwrite:
-            raise TraceError(
-                f"{store.name}: exists already", hint="--overwrite replaces it, -o names another place"
-            )
+        refuse_taken(store.name, True, overwrite, store.is_claimed())
         if not looks_like_a_trace(store):
             raise TraceError(
                 f"{store.name}: is not a trace, so it is not overwritten",
@@ -221,6 +222,8 @@ class TraceWriter:
             self.fail(f"{type(error).__name__}: {error}".removesuffix(": "))
         except DetrecError as second:
             error.add_note(f"{second}; what was committed before can be read")
+        finally:
+            self._store.release()
 
     def _refuse_misfits(
         self,
@@ -269,6 +272,7 @@ class TraceWriter:
             self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
+        self._store.release()
 
     def _root(self, status: str, reason: str, counts: dict[str, int] | None = None) -> bytes:
         digests = self._fixed | self._columns.digests() | self._others.digests()

@@ -18,6 +18,7 @@ from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
+from detrec.recorder.store import open_store
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
@@ -79,6 +80,10 @@ def replay(
             "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
         )
     if output is not None:
+        if open_store(output).place == open_store(trace).place:
+            raise ConfigError(
+                f"-o {output}: is the recording itself, which the replay needs", hint="name another place"
+            )
         TraceWriter.check_free(output, overwrite=overwrite)
     if keep_tensors is not None and not diagnose:
         raise ConfigError(
