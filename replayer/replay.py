@@ -4,6 +4,7 @@
 `free` forces nothing.
 """
 
+import difflib
 import os
 import tempfile
 import time
@@ -24,6 +25,7 @@ from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
+from detrec.replayer.keep import check_folder
 from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
 
 MODES = ("schedule", "tokens", "free")
@@ -68,8 +70,7 @@ def replay(
     step was committed.
     """
     begin = time.perf_counter()
-    if mode not in MODES:
-        raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
+    check_mode(mode)
     recorded = TraceReader(trace)
     _require_steps(recorded)
     if by_sketch:
@@ -89,8 +90,8 @@ def replay(
         raise ConfigError(
             "--keep-tensors: nothing is kept without a diagnosis", hint="leave out --no-diagnose"
         )
-    if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
-        raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
+    if keep_tensors is not None:
+        check_folder(keep_tensors)
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
         recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
@@ -116,6 +117,16 @@ def replay(
                 progress=progress,
             )
     return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def check_mode(mode: str) -> None:
+    """Raise ConfigError unless it is one of MODES."""
+    if mode not in MODES:
+        near = difflib.get_close_matches(mode, MODES, n=1)
+        raise ConfigError(
+            f"--mode {mode}: expected one of {', '.join(MODES)}",
+            hint=f"did you mean {near[0]}?" if near else "detrec replay --help says what each forces",
+        )
 
 
 def _run(
@@ -165,10 +176,8 @@ def _require_steps(recorded: TraceReader) -> None:
 
 def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeConfig:
     """The recorded config with `overrides`; requests are the trace's own."""
-    if any(text.startswith("requests") for text in overrides):
-        raise ConfigError(
-            "--set requests: a replay runs the trace's own requests", hint="record the others instead"
-        )
+    for text in overrides:
+        _refuse_fixed(text.partition("=")[0])
     data = dict(recorded.manifest["config"])
     data["engine"] = _engine_section(data["engine"], overrides)
     # the trace keeps the requests as they were run, apart from the config
@@ -177,6 +186,20 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
         apply_overrides(data, overrides), environ=os.environ, where=f"{recorded.path}: config"
     )
     return replace(config, requests=())
+
+
+_FIXED = {
+    "requests": ("a replay runs the trace's own requests", "record the others instead"),
+    "record.output": ("a replay's trace goes where -o says", "name the place with -o"),
+    "record.level": ("a replay keeps the ops that the recording has", "record again with --level"),
+}
+
+
+def _refuse_fixed(key: str) -> None:
+    """Refuse what a replay could only ignore."""
+    for fixed, (why, hint) in _FIXED.items():
+        if f"{key}.".startswith(f"{fixed}.") or f"{fixed}.".startswith(f"{key}."):
+            raise ConfigError(f"--set {key}: {why}", hint=hint)
 
 
 def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from detrec.replayer.diagnosis import Diagnosis, Evidence
 from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.report import exit_code, to_json, to_text
+from detrec.story.markdown import _tokens as markdown_tokens
 from tests.replayer.fakes import fake_trace, part
 from tests.replayer.parallel import parallel_trace
 
@@ -256,3 +257,14 @@ def test_of_one_rank_nothing_is_said_of_ranks():
     found = compare(parallel_trace(1), parallel_trace(1))
     assert "rank" not in to_text(found, seconds=0.5)
     assert "ranks" not in to_json(found, trace="a", replayed="b", seconds=0.5)
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf")])
+def test_a_margin_that_was_not_kept_is_no_number(margin):
+    comparison = diverged()
+    flip = replace(comparison.tokens.first_flip, margin=margin)
+    comparison = replace(comparison, tokens=replace(comparison.tokens, first_flip=flip))
+    assert "replayed 105, no recorded margin" in to_text(comparison, seconds=0)
+    data = to_json(comparison, trace="a", replayed="b", seconds=0)
+    assert json.loads(json.dumps(data, allow_nan=False))["tokens"]["first_flip"]["margin"] is None
+    assert "replayed 105, no recorded margin" in "\n".join(markdown_tokens(data["tokens"]))
