@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 def faults() -> list[dict[str, Any]]:
     """What can be injected, then what cannot.
 
-    Each: name; class; summary; parameters with their defaults (rank None: wherever the engine has it); source,
-    where it was reported; `expects`, the verdict that a replay must give; `needs`, what an engine lacks to
-    show it, or None.
+    Each: name; class; summary; parameters with their defaults (rank None: wherever the engine has it);
+    source, where it was reported; `expects`, the verdict that a replay must give; `needs`, what an engine
+    lacks to show it, or None.
     """
     from detrec.engines.faults import FAULTS
     from detrec.engines.faults.needed import NEEDED

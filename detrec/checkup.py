@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from detrec.printable import line
+
 PACKAGES = (
     "fastdeploy-gpu",
     "fastdeploy",
@@ -155,11 +157,12 @@ def _replay(outlook: dict[str, Any]) -> list[str]:
     """Can the trace be replayed here, why, and with which command."""
     words = {"yes": "can be replayed here bit for bit", "no": "cannot be replayed here bit for bit"}
     said = words.get(outlook["verdict"], "may or may not have the same bits here: a replay will tell")
-    lines = [f"  {outlook['trace']}: {said}"]
+    trace = line(outlook["trace"])
+    lines = [f"  {trace}: {said}"]
     lines += [f"              {reason}" for reason in outlook["reasons"]]
     if outlook["verdict"] != "no":
         sets = "".join(f" --set {text}" for text in outlook["overrides"])
-        lines.append(f"              detrec replay {outlook['trace']}{sets}")
+        lines.append(f"              detrec replay {trace}{sets}")
     return lines
 
 

@@ -11,10 +11,11 @@ import typer
 from detrec import __version__
 from detrec import options as opt
 from detrec.console import note, say, show
+from detrec.examples import epilog
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Record and replay deterministic LLM inference; find where the first bit changed.",
 )
@@ -35,13 +36,13 @@ def detrec(
     """Record and replay deterministic LLM inference; find where the first bit changed."""
 
 
-@app.command()
+@app.command(epilog=epilog("record"))
 def record(
     serve: opt.Serve,
     output: opt.Output = None,
     set_: opt.Sets = None,
     level: opt.Level = None,
-    fault: opt.FaultName = "",
+    fault: opt.FaultName = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Run the engine deterministically and keep a trace."""
@@ -50,35 +51,35 @@ def record(
     from detrec.progress import progress_bar
     from detrec.recorder.record import record as run
 
-    overrides = list(set_ or []) + ([f"record.level={level}"] if level else [])
+    overrides = list(set_ or []) + ([] if level is None else [f"record.level={level}"])
     config = load_config(serve, overrides)
     with progress_bar() as progress:
         recording = run(
             config,
             config.record.output if output is None else output,
             overwrite=overwrite,
-            fault=fault,
+            fault=fault or "",
             notify=note,
             progress=progress,
         )
     say(summary.recorded(recording))
 
 
-@app.command()
+@app.command(epilog=epilog("replay"))
 def replay(
     run: opt.Trace,
     output: opt.Kept = None,
     set_: opt.Sets = None,
     mode: opt.Mode = "schedule",
-    fault: opt.FaultName = "",
+    fault: opt.FaultName = None,
     diagnose: opt.Diagnose = True,
     keep_tensors: opt.KeepTensors = None,
     repeat: opt.Repeat = None,
-    overwrite: opt.Overwrite = False,
+    overwrite: opt.OverwriteKept = False,
     by: opt.By = "bits",
     as_json: opt.Json = False,
     tui: opt.Tui = None,
-    at: opt.At = "",
+    at: opt.At = None,
 ) -> None:
     """Run a trace again, compare, and say why it diverged: exit 0 identical, 1 diverged."""
     from detrec import opening, report
@@ -87,6 +88,7 @@ def replay(
     from detrec.replayer.replay import replay as rerun
 
     report.check_by(by, repeat)
+    opening.check_kept(output, overwrite=overwrite)
     explorable = opening.opens(tui, as_json=as_json, at=at)
     with opening.room(explorable, output, keep_tensors, diagnose=diagnose) as room:
         with progress_bar() as progress:
@@ -96,7 +98,7 @@ def replay(
                     room.output if shown else None,
                     overrides=set_ or [],
                     mode=mode,
-                    fault=fault,
+                    fault=fault or "",
                     diagnose=diagnose and shown,
                     keep_tensors=room.tensors if shown else None,
                     by_sketch=by == "sketch",
@@ -120,11 +122,11 @@ def replay(
             from detrec.tui.explore import explore_replay
 
             made = opening.made(mode, set_, fault)
-            explore_replay(run, result, write, made=made, tensors=room.tensors, at=at)
+            explore_replay(run, result, write, made=made, tensors=room.tensors, at=at or "")
     raise typer.Exit(report.exit_code(compared, result.tolerance, by))
 
 
-@app.command()
+@app.command(epilog=epilog("diff"))
 def diff(
     a: opt.A,
     b: opt.B,
@@ -154,14 +156,14 @@ def diff(
     raise typer.Exit(report.exit_code(compared, tolerance, by))
 
 
-@app.command()
+@app.command(epilog=epilog("explore"))
 def explore(
     run: opt.Trace,
     other: opt.Other = None,
-    at: opt.At = "",
-    set_: opt.Sets = None,
-    mode: opt.Mode = "schedule",
-    fault: opt.FaultName = "",
+    at: opt.At = None,
+    set_: opt.MadeBySets = None,
+    mode: opt.MadeByMode = None,
+    fault: opt.MadeByFault = None,
     tensors: opt.Tensors = None,
 ) -> None:
     """Look into a trace, or into what differs between two, on a terminal.
@@ -172,31 +174,33 @@ def explore(
     from detrec.story.write import write
     from detrec.tui.explore import explore as look
 
-    made = opening.made(mode, set_, fault)
-    look(run, other, write, made=made, tensors=tensors, at=at)
+    made = opening.made_other(other, mode, set_, fault)
+    look(run, other, write, made=made, tensors=tensors, at=at or "")
 
 
-@app.command()
+@app.command(epilog=epilog("report"))
 def report(
     run: opt.Trace,
     other: opt.Other = None,
-    output: opt.File = "report.html",
-    at: opt.About = "",
+    output: opt.File = None,
+    at: opt.About = None,
     tensors: opt.Tensors = None,
     cause: opt.Cause = None,
     overwrite: opt.OverwriteFile = False,
     as_json: opt.Json = False,
 ) -> None:
     """Tell what happened in a file for a bug report or CI: exit 0 identical, 1 diverged."""
+    from detrec import opening
     from detrec.progress import progress_bar
     from detrec.story.tell import exit_code, tell
 
+    file = opening.report_file(output, as_json=as_json, overwrite=overwrite)
     with progress_bar() as progress:
         found = tell(
             run,
             other,
-            None if as_json else output,
-            at=at,
+            file,
+            at=at or "",
             tensors=tensors,
             cause=cause,
             overwrite=overwrite,
@@ -205,11 +209,11 @@ def report(
     if as_json:
         show(found)
     else:
-        say(f"{output}: {found['headline']}")
+        say(f"{file}: {found['headline']}")
     raise typer.Exit(exit_code(found))
 
 
-@app.command()
+@app.command(epilog=epilog("info"))
 def info(run: opt.Trace, as_json: opt.Json = False) -> None:
     """Say what a trace holds."""
     from detrec import summary
@@ -222,7 +226,7 @@ def info(run: opt.Trace, as_json: opt.Json = False) -> None:
         say(summary.to_text(facts))
 
 
-@app.command()
+@app.command(epilog=epilog("verify"))
 def verify(run: opt.Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
     from detrec import summary
@@ -234,7 +238,7 @@ def verify(run: opt.Trace) -> None:
     say(summary.verified(run, found, ranks_disagree(TraceReader(run))))
 
 
-@app.command()
+@app.command(epilog=epilog("faults"))
 def faults(as_json: opt.Json = False) -> None:
     """List the causes that --fault can inject."""
     from detrec import catalogue
@@ -246,7 +250,7 @@ def faults(as_json: opt.Json = False) -> None:
         say(catalogue.to_text(rows))
 
 
-@app.command()
+@app.command(epilog=epilog("doctor"))
 def doctor(
     run: opt.Replayable = None,
     as_json: opt.Json = False,

@@ -1,9 +1,8 @@
-"""Ctrl-C, heard wherever it comes."""
+"""Ctrl-C, heard wherever it comes, and a request to end, taken for one."""
 
 import signal
 import sys
 import threading
-from typing import Any
 
 CODE = 130
 """What typer makes of Ctrl-C."""
@@ -11,17 +10,35 @@ CODE = 130
 lost = threading.Event()
 """Set where a library swallowed a Ctrl-C; what went wrong afterwards is its doing."""
 
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-def heed(unraisable: Any) -> None:
+
+def listen() -> None:
+    """A `kill` and a terminal that closes end a command as Ctrl-C does: traces closed, scratch removed.
+
+    They stay ignored where they are, as nohup wants it.
+    """
+    sys.unraisablehook = heed
+    for number in _ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def heed(unraisable: "sys.UnraisableHookArgs") -> None:
     """An exception that cannot leave a C library's callback: Ctrl-C is raised again outside, not lost."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         lost.set()
+        main = threading.main_thread().ident
+        assert main is not None
         # a signal, for it must wake a main thread that waits in a system call
-        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)
 
 
 def deaf() -> None:
     """Once is enough: nothing more may come in while the process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *_ENDING):
+        signal.signal(number, signal.SIG_IGN)
+    # CPython remembers a Ctrl-C that came inside an exec() and ends by that signal, whatever the exit code
+    exec("")

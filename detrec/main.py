@@ -1,27 +1,11 @@
-"""What runs the command line, and turns whatever goes wrong into a line, a hint and exit code 2."""
+"""What runs the command line, and turns whatever goes wrong into a line, a hint and exit code 2.
 
-import os
+Only what is light is imported at the top: a Ctrl-C while the rest is loaded is heard too.
+"""
+
 import sys
-import traceback
-
-import typer
 
 from detrec import interrupt
-from detrec.cli import app
-from detrec.console import note
-from detrec.errors import DetrecError
-
-
-def _helped() -> str:
-    """The command whose help is wanted: the one that was named, if there is one."""
-    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"
-
-
-def _interrupted() -> int:
-    interrupt.deaf()
-    note("detrec: interrupted")
-    return 2
 
 
 def main() -> None:
@@ -29,29 +13,80 @@ def main() -> None:
 
     So does anything that goes wrong: 1 means diverged, and a crash must not be taken for a verdict.
     """
-    sys.unraisablehook = interrupt.heed
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    interrupt.listen()
     try:
-        code = app(standalone_mode=False)
-        if code == interrupt.CODE:
-            raise KeyboardInterrupt
-    except DetrecError as error:
-        note(f"detrec: error: {error}")
-        if error.hint:
-            note(f"hint: {error.hint}")
-        code = 2
-    except (typer.Abort, KeyboardInterrupt):
+        code = _run()
+    except KeyboardInterrupt:
         code = _interrupted()
-    except Exception as error:
-        if interrupt.lost.is_set():
-            # the library that lost it stumbled over what it left undone
-            _interrupted()
-        # click's own errors say what was wrong: an option, a missing argument
-        elif not hasattr(error, "format_message"):
-            traceback.print_exc()
-        elif error.format_message():
-            note(f"detrec: error: {error.format_message()}")
-            note(f"hint: {_helped()} --help lists what there is")
-        code = 2
     sys.exit(code)
+
+
+def _run() -> int | None:
+    from detrec import console
+    from detrec.cli import app
+    from detrec.errors import DetrecError
+
+    console.prepare()
+    try:
+        code: int | None = app(standalone_mode=False)
+        return _interrupted() if code == interrupt.CODE else code
+    except DetrecError as error:
+        return _refused(str(error), error.hint)
+    except SystemExit as error:
+        # raised by who prints helps and completions: a reader that left has seen what it wanted
+        return 2 if error.code and not isinstance(error.__context__, BrokenPipeError) else 0
+    except Exception as error:
+        return _failed(error)
+    finally:
+        console.settle()
+
+
+def _refused(message: str, hint: str) -> int:
+    from detrec.console import note
+
+    note(f"detrec: error: {message}")
+    if hint:
+        note(f"hint: {hint}")
+    return 2
+
+
+def _interrupted() -> int:
+    interrupt.deaf()
+    from detrec.console import note
+
+    note("detrec: interrupted")
+    return 2
+
+
+def _failed(error: Exception) -> int:
+    import traceback
+
+    import typer
+
+    from detrec.console import note
+
+    # a library that lost a Ctrl-C stumbles over what it left undone
+    if isinstance(error, typer.Abort) or interrupt.lost.is_set():
+        return _interrupted()
+    # click's own errors say what was wrong: an option, a missing argument
+    if hasattr(error, "format_message"):
+        message = error.format_message()
+        # without one, the help has been printed
+        return _refused(message, f"{_helped()} --help lists what there is") if message else 2
+    if isinstance(error, MemoryError):
+        return _refused("not enough memory", "lower engine.num_gpu_blocks_override or engine.max_num_seqs")
+    if isinstance(error, OSError):
+        what = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        return _refused(f"{where}the system refuses: {what}", "is there room, and may you write there?")
+    for text in traceback.format_exc().splitlines():
+        note(text)
+    return 2
+
+
+def _helped() -> str:
+    """The command whose help is wanted: the one that was named, if there is one."""
+    from detrec.cli import app
+
+    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return f"detrec {sys.argv[1]}" if names & set(sys.argv[1:2]) else "detrec"

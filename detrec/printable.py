@@ -1,4 +1,4 @@
-"""What a stranger named, in printable ASCII, so that no terminal is garbled: texts, and places of cells."""
+"""What a stranger named, in one line that garbles no terminal: texts, and places of cells."""
 
 from typing import Protocol
 
@@ -35,6 +35,11 @@ class Placed(Protocol):
 def printable(text: str) -> str:
     """The text in one line; what is not printable ASCII as Python escapes it."""
     return ascii(text)[1:-1]
+
+
+def line(text: str) -> str:
+    """The text in one line; what is no printable character of any script as Python escapes it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def place_of(cell: Placed) -> str:

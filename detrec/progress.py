@@ -1,5 +1,6 @@
-"""A progress bar on stderr when that is a terminal, and nothing otherwise."""
+"""A progress bar on stderr when that is a terminal that can draw one, and nothing otherwise."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Gives `progress(what, done, total)`; each `what` is a bar of its own."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda what, done, total: None
         return
     from rich.console import Console

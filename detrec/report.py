@@ -15,6 +15,7 @@ from detrec.replayer.divergence import Divergence
 from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.schedule_diff import ScheduleDiff
+from detrec.replayer.tokens import margin_of
 from detrec.replayer.tolerance import Tolerance
 
 _SHOWN = 3
@@ -28,7 +29,10 @@ EXIT_CODES = {"identical": 0, "close": 0, "diverged": 1, "incomplete": 2}
 def check_by(by: str, repeat: int | None = None) -> None:
     """Raise ConfigError unless `by` is "bits" or "sketch", and not the latter of a hunt's replays."""
     if by not in ("bits", "sketch"):
-        raise ConfigError(f"--by {by}: expected bits or sketch")
+        raise ConfigError(
+            f"--by {by}: expected bits or sketch",
+            hint="bits: every bit decides; sketch: sketches within tolerance do",
+        )
     if by == "sketch" and repeat is not None:
         raise ConfigError(
             "--repeat: counts replays whose bits diverge, got --by sketch", hint="leave one of them out"
@@ -69,7 +73,7 @@ def to_json(
     tokens = asdict(comparison.tokens)
     flip = tokens["first_flip"]
     if flip and not math.isfinite(flip["margin"]):
-        # a row with one token above -inf has no second: JSON has no infinity
+        # a row with one token above -inf has no second, some engines keep none: JSON has neither number
         flip["margin"] = None
     kernels = comparison.kernels
     data = {
@@ -211,7 +215,7 @@ def _tokens(comparison: Comparison) -> str:
     if flip is not None:
         return (
             f"request {printable(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
-            f"replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
+            f"replayed {flip.replayed}, {margin_of(flip.margin)}"
         )
     return "equal" if comparison.tokens.equal else "equal where both runs drew one"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import printable
+from detrec.printable import line, printable
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
 from detrec.recorder.verify import Verification
@@ -22,8 +22,8 @@ def recorded(recording: Recording) -> str:
     """One line about the run, then one a request with the text it generated."""
     tokens = sum(map(len, recording.outputs.values()))
     lines = [
-        f"recorded {recording.path}: {recording.steps} steps, {recording.rows} rows x {recording.ops} ops, "
-        f"{tokens} tokens in {recording.seconds:.2f} s"
+        f"recorded {line(recording.path)}: {recording.steps} steps, "
+        f"{recording.rows} rows x {recording.ops} ops, {tokens} tokens in {recording.seconds:.2f} s"
     ]
     names = [printable(request.id) for request in recording.requests]
     width = max(map(len, names))
@@ -44,6 +44,7 @@ def verified(run: str, found: Verification, disagreement: Disagreement | None) -
     until = (
         "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
     )
+    run = line(run)
     told = (
         f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
     )
@@ -124,8 +125,8 @@ def _plain(value: Any) -> str:
 
 def _wrapped(label: str, text: str) -> Iterator[str]:
     """Lines of `text` behind its label."""
-    for index, line in enumerate(textwrap.wrap(text, WIDTH, break_on_hyphens=False)):
-        yield f"  {'' if index else label:8}  {line}"
+    for index, part in enumerate(textwrap.wrap(text, WIDTH, break_on_hyphens=False)):
+        yield f"  {'' if index else label:8}  {part}"
 
 
 def to_text(data: dict[str, Any]) -> str:
@@ -133,9 +134,10 @@ def to_text(data: dict[str, Any]) -> str:
     names = [printable(request["id"]) for request in data["requests"]]
     width = max(8, *map(len, names))
     lines = [
-        f"{data['trace']}: {data['status']}, {data['steps']} steps, {data['rows']} rows x {data['ops']} ops, "
-        f"{data['samples']} samples, {data['ranks']} rank{'' if data['ranks'] == 1 else 's'}",
-        *(line for label, text in ran(data["manifest"]).items() for line in _wrapped(label, text)),
+        f"{line(data['trace'])}: {data['status']}, {data['steps']} steps, {data['rows']} rows x "
+        f"{data['ops']} ops, {data['samples']} samples, "
+        f"{data['ranks']} rank{'' if data['ranks'] == 1 else 's'}",
+        *(part for label, text in ran(data["manifest"]).items() for part in _wrapped(label, text)),
         f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
         *_ranks(data.get("ranks_disagree")),
         f"  {'request':{width}}  arrival  prompt  output  temperature  seed",

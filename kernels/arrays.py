@@ -10,8 +10,12 @@ import importlib
 import importlib.util
 import inspect
 import math
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +34,7 @@ def framework_module(framework: str) -> ModuleType:
     if framework not in _EXTRAS:
         raise ValueError(f"framework is {framework!r}, expected one of {sorted(_EXTRAS)}")
     try:
-        with warnings.catch_warnings():
+        with _own_end(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No ccache found")
             return importlib.import_module(framework)
     except ImportError as error:
@@ -41,6 +45,17 @@ def framework_module(framework: str) -> ModuleType:
             f"framework {framework} cannot be imported: {error}",
             hint=f"pip install 'detrec[{_EXTRAS[framework]}]'",
         ) from error
+
+
+@contextmanager
+def _own_end() -> Iterator[None]:
+    """Who asks this process to end is answered as before: Paddle would print a C++ traceback on stdout."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _device(framework: str, device: str) -> str:

@@ -6,11 +6,13 @@ other file is listed in it. So a flipped bit in any file is found, in white spac
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from detrec.errors import TraceCorrupt, TraceError, TraceVersion
 from detrec.recorder.schema import FORMAT_VERSION
-from detrec.recorder.store import Store
+from detrec.recorder.store import LocalStore, Store
 
 DIGEST_BYTES = 16
 _ZEROS = "0" * (2 * DIGEST_BYTES)
@@ -77,3 +79,15 @@ def looks_like_a_trace(store: Store) -> bool:
     """Does it carry detrec's root, of whatever version or state? What does not is never deleted."""
     data = store.read("zarr.json")
     return data is not None and data.startswith(_OPENING) and b'"format_version"' in data
+
+
+def require_outside(path: str | Path) -> None:
+    """Raise TraceError where a local `path` lies in a trace: one more file would make that corrupt."""
+    if "://" in str(path) and not str(path).startswith("file://"):
+        return
+    for parent in Path(os.path.realpath(str(path).removeprefix("file://"))).parents:
+        if looks_like_a_trace(LocalStore(parent)):
+            raise TraceError(
+                f"{path}: lies in {parent}, a trace, which would be corrupt with it",
+                hint="name a place outside",
+            )

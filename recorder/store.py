@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 from detrec.errors import TraceError
+from detrec.recorder.claim import Claim, claim, is_claimed
 
 PARTIAL = ".partial"
 """Ends the name of a file that was being written when its recorder died."""
@@ -27,12 +28,28 @@ class Store(Protocol):
     patches_in_place: bool
     """Whether `patch` writes the new bytes alone."""
 
+    @property
+    def place(self) -> str:
+        """Equal for two stores of the same files, however they were named."""
+        ...
+
     def exists(self) -> bool:
         """Is anything there, trace or not?"""
         ...
 
-    def create(self, files: Mapping[str, bytes]) -> None:
-        """Put a new trace of `files` in place of whatever is there; the last of them makes it a trace."""
+    def is_claimed(self) -> bool:
+        """Is a recorder of this machine seen to be at work there?"""
+        ...
+
+    def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
+        """Make a new trace of `files`, the last of which makes it one, and claim it.
+
+        TraceError where anything is there already; with `replace`, only where somebody has claimed it.
+        """
+        ...
+
+    def release(self) -> None:
+        """Nothing more will be written."""
         ...
 
     def read(self, key: str) -> bytes | None:
@@ -67,7 +84,8 @@ _HINTS = {
 
 
 @contextmanager
-def _told(name: str, doing: str) -> Iterator[None]:
+def told(name: str, doing: str) -> Iterator[None]:
+    """A failure of the medium while `name` is "read" or "written" is a TraceError."""
     try:
         yield
     except OSError as error:
@@ -76,33 +94,58 @@ def _told(name: str, doing: str) -> Iterator[None]:
 
 
 class LocalStore:
-    """A directory. `create` builds it beside its place and renames it, so it is there whole or not at all."""
+    """A directory. `create` builds it beside its place and renames it, so it is there whole or not at all.
+
+    What was written to once is not written to when it has been moved away or replaced meanwhile.
+    """
 
     patches_in_place = True
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
-        self._root = os.path.realpath(path)
+        try:
+            self._root = os.path.realpath(path)
+        # no working folder, or a name that no file can have
+        except (OSError, ValueError) as error:
+            what = error.strerror if isinstance(error, OSError) else error
+            raise TraceError(f"{self.name}: is no path that can be had here: {what}") from None
+        self._claim: Claim | None = None
+        self._written: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> str:
+        found = self._identity()
+        return self._root if found is None else f"{found}"
 
     def exists(self) -> bool:
         return os.path.lexists(self._root)
 
-    def create(self, files: Mapping[str, bytes]) -> None:
+    def is_claimed(self) -> bool:
+        return is_claimed(self._root)
+
+    def release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
+    def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
         parent, name = os.path.split(self._root)
         if not os.path.isdir(parent):
             raise TraceError(f"{self.name}: {parent} is not a directory", hint="create it first")
         final, fresh = self._root, os.path.join(parent, f".{name}.{uuid4().hex}{PARTIAL}")
         old = f"{fresh}.old"
-        with _told(self.name, "written"):
+        with told(self.name, "written"):
             try:
                 os.mkdir(fresh)
+                self._claim = claim(fresh)
                 self._root = fresh
                 for key, data in files.items():
                     self.write(key, data)
+                refuse_taken(self.name, os.path.lexists(final), replace, is_claimed(final))
                 if os.path.lexists(final):
                     os.rename(final, old)
                 os.rename(fresh, final)
             except BaseException:
+                self.release()
                 shutil.rmtree(fresh, ignore_errors=True)
                 if os.path.lexists(old):
                     os.rename(old, final)
@@ -113,7 +156,7 @@ class LocalStore:
                 shutil.rmtree(old)
 
     def read(self, key: str) -> bytes | None:
-        with _told(self.name, "read"):
+        with told(self.name, "read"):
             try:
                 with open(f"{self._root}/{key}", "rb", buffering=0) as file:
                     return file.read()
@@ -121,7 +164,7 @@ class LocalStore:
                 return None
 
     def size(self, key: str) -> int | None:
-        with _told(self.name, "read"):
+        with told(self.name, "read"):
             try:
                 return os.stat(f"{self._root}/{key}").st_size
             except (FileNotFoundError, NotADirectoryError):
@@ -129,7 +172,8 @@ class LocalStore:
 
     def write(self, key: str, data: bytes) -> None:
         path = f"{self._root}/{key}"
-        with _told(self.name, "written"):
+        with told(self.name, "written"):
+            self._require_same()
             file = _open_for_writing(path + PARTIAL, os.O_TRUNC)
             try:
                 _write_all(file, memoryview(data), 0)
@@ -138,7 +182,8 @@ class LocalStore:
             os.rename(path + PARTIAL, path)
 
     def patch(self, key: str, data: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
-        with _told(self.name, "written"):
+        with told(self.name, "written"):
+            self._require_same()
             file = _open_for_writing(f"{self._root}/{key}", 0)
             try:
                 os.ftruncate(file, len(data))
@@ -148,7 +193,7 @@ class LocalStore:
                 os.close(file)
 
     def delete(self, key: str) -> None:
-        with _told(self.name, "written"):
+        with told(self.name, "written"):
             Path(f"{self._root}/{key}").unlink(missing_ok=True)
 
     def keys(self) -> Iterator[str]:
@@ -156,6 +201,34 @@ class LocalStore:
             below = os.path.relpath(folder, self._root).replace(os.sep, "/")
             for name in names:
                 yield name if below == "." else f"{below}/{name}"
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._root)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _require_same(self) -> None:
+        """Raise TraceError where another folder, or none, is in the place of the one that was written to."""
+        found = self._identity()
+        if self._written is None:
+            self._written = found
+        elif found != self._written:
+            raise TraceError(
+                f"{self.name}: was moved, deleted or replaced while it was recorded",
+                hint="record it again, and leave it alone until it is done",
+            )
+
+
+def refuse_taken(name: str, exists: bool, replace: bool, claimed: bool) -> None:
+    """Raise TraceError where nothing may be written to `name`."""
+    if exists and not replace:
+        raise TraceError(f"{name}: exists already", hint="--overwrite replaces it, -o names another place")
+    if claimed:
+        raise TraceError(
+            f"{name}: another detrec is recording there just now", hint="wait for it, or name another place"
+        )
 
 
 def _open_for_writing(path: str, flags: int) -> int:
@@ -173,59 +246,6 @@ def _write_all(file: int, data: memoryview, at: int) -> None:
         data, at = data[count:], at + count
 
 
-class RemoteStore:
-    """A URL. There is no rename: a recorder killed inside `create` leaves files that are not yet a trace."""
-
-    patches_in_place = False
-
-    def __init__(self, url: str, filesystem: Any, root: str) -> None:
-        self.name = url
-        self._files = filesystem
-        self._root = root.rstrip("/")
-
-    def exists(self) -> bool:
-        with _told(self.name, "read"):
-            return bool(self._files.exists(self._root))
-
-    def create(self, files: Mapping[str, bytes]) -> None:
-        with _told(self.name, "written"):
-            if self._files.exists(self._root):
-                self._files.rm(self._root, recursive=True)
-        for key, data in files.items():
-            self.write(key, data)
-
-    def read(self, key: str) -> bytes | None:
-        with _told(self.name, "read"):
-            try:
-                return bytes(self._files.cat_file(f"{self._root}/{key}"))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-
-    def size(self, key: str) -> int | None:
-        with _told(self.name, "read"):
-            try:
-                return int(self._files.size(f"{self._root}/{key}"))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-
-    def write(self, key: str, data: bytes) -> None:
-        with _told(self.name, "written"):
-            self._files.pipe_file(f"{self._root}/{key}", data)
-
-    def patch(self, key: str, data: memoryview, ranges: Sequence[tuple[int, int]]) -> None:
-        self.write(key, bytes(data))
-
-    def delete(self, key: str) -> None:
-        with _told(self.name, "written"):
-            if self._files.exists(f"{self._root}/{key}"):
-                self._files.rm_file(f"{self._root}/{key}")
-
-    def keys(self) -> Iterator[str]:
-        with _told(self.name, "read"):
-            for path in self._files.find(self._root):
-                yield path[len(self._root) + 1 :]
-
-
 def open_store(path: str | Path) -> Store:
     """The store behind a path or URL; nothing is read yet. TraceError for a protocol that cannot be had."""
     url = str(path)
@@ -235,6 +255,8 @@ def open_store(path: str | Path) -> Store:
         return LocalStore(url.removeprefix("file://"))
     if "://" not in url and "::" not in url:
         return LocalStore(url)
+    from detrec.recorder.remote_store import RemoteStore
+
     try:
         import fsspec  # type: ignore[import-untyped]
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from detrec.engines.base import OpKind, Request
 from detrec.errors import DetrecError, TraceError
 from detrec.recorder.columns import Columns
-from detrec.recorder.digests import digest, looks_like_a_trace, root_bytes
+from detrec.recorder.digests import digest, looks_like_a_trace, require_outside, root_bytes
 from detrec.recorder.misfits import refuse_misfits
 from detrec.recorder.pace import Pace
 from detrec.recorder.pending import Pending
@@ -27,7 +27,7 @@ from detrec.recorder.schema import (
     kinds_to_attributes,
 )
 from detrec.recorder.steps import Codes, Record
-from detrec.recorder.store import open_store
+from detrec.recorder.store import open_store, refuse_taken
 
 # how many times as long as the last commit took until time alone asks for the next
 _PATIENCE = 19
@@ -97,19 +97,20 @@ class TraceWriter:
         # other ranks may never come to a step, and what is in the arrays stays there
         self._pending = Pending(self._columns, self._specs, self._codes, self._counts, early=ranks == 1)
         files |= {f"{path}/zarr.json": spec.metadata(0) for path, spec in self._specs.items()}
-        self._store.create({**files, "zarr.json": self._root("recording", "")})
+        self._store.create({**files, "zarr.json": self._root("recording", "")}, replace=overwrite)
         self._pace = Pace(commit_steps, max(_NEW_BYTES // (8 * len(ops)), 1), commit_seconds, _PATIENCE)
 
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
-        """Raise TraceError unless `path` is free for a trace: nothing is there, or a trace to overwrite."""
+        """Raise TraceError unless `path` is free for a trace.
+
+        Nothing is there, or a trace to overwrite that nobody records just now; and it is in no other trace.
+        """
         store = open_store(path)
+        require_outside(path)
         if not store.exists():
             return
-        if not overwrite:
-            raise TraceError(
-                f"{store.name}: exists already", hint="--overwrite replaces it, -o names another place"
-            )
+        refuse_taken(store.name, True, overwrite, store.is_claimed())
         if not looks_like_a_trace(store):
             raise TraceError(
                 f"{store.name}: is not a trace, so it is not overwritten",
@@ -175,6 +176,8 @@ class TraceWriter:
             self.fail(f"{type(error).__name__}: {error}".removesuffix(": "))
         except DetrecError as second:
             error.add_note(f"{second}; what was committed before can be read")
+        finally:
+            self._store.release()
 
     def _ready(self) -> int:
         """How many of the pending steps all ranks have."""
@@ -194,6 +197,7 @@ class TraceWriter:
             self._others.forget()
         self._store.write("zarr.json", self._root(status, reason))
         self.status = status
+        self._store.release()
 
     def _root(self, status: str, reason: str, counts: dict[str, int] | None = None) -> bytes:
         digests = self._fixed | self._columns.digests() | self._others.digests()

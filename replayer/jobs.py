@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from detrec.engines.builtin.engine import BuiltinEngine
+from detrec.engines.ops import named
 from detrec.replayer.capture import Capture, Moment, Writes
 from detrec.replayer.experiments import company, most_rows, outcome, prints_of
 from detrec.replayer.findings import Batches, Repeats
@@ -131,5 +132,6 @@ def _is_own(arg: Any) -> bool:
     return isinstance(arg, str) and arg == OWN
 
 
+@named("of another rank")
 def _elsewhere(name: str, *args: Any) -> Any:
     raise AssertionError(f"{name} of another rank is run by that rank")

@@ -1,6 +1,7 @@
 """Both sides' tensors of one op, as files that numpy reads."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -10,8 +11,24 @@ import numpy as np
 
 from detrec.errors import ConfigError
 from detrec.kernels.cpu.packed import PackedWeight
+from detrec.recorder.digests import require_outside
 from detrec.replayer.arguments import ARGUMENTS
 from detrec.replayer.capture import Moment
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise ConfigError unless tensors can be kept in `folder`, which need not be there yet.
+
+    TraceError in a trace, which a file more would make corrupt.
+    """
+    require_outside(Path(folder) / "README.json")
+    there = next(each for each in (Path(folder), *Path(folder).absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise ConfigError(f"--keep-tensors {folder}: {there} is a file", hint="name a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(
+            f"--keep-tensors {folder}: {there} cannot be written to", hint="name a folder that can be made"
+        )
 
 
 def keep(folder: str | Path, **sides: Moment | None) -> None:

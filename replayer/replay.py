@@ -4,6 +4,7 @@
 `free` forces nothing.
 """
 
+import difflib
 import os
 import tempfile
 import time
@@ -19,12 +20,14 @@ from detrec.engines.start import Progress, start_engine
 from detrec.errors import ConfigError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording, run_recorded
+from detrec.recorder.store import open_store
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.compare import Comparison, compare
 from detrec.replayer.diagnose import Made
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
+from detrec.replayer.keep import check_folder
 from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
 
 MODES = ("schedule", "tokens", "free")
@@ -71,7 +74,7 @@ def replay(
     begin = time.perf_counter()
     recorded, config = _checked(trace, overrides, mode, by_sketch=by_sketch)
     if output is not None:
-        TraceWriter.check_free(output, overwrite=overwrite)
+        _check_output(output, trace, overwrite=overwrite)
     _check_folder(keep_tensors, diagnose=diagnose)
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
@@ -91,8 +94,7 @@ def _checked(
     trace: str, overrides: Sequence[str], mode: str, *, by_sketch: bool
 ) -> tuple[TraceReader, ServeConfig]:
     """The trace, and what to replay it by."""
-    if mode not in MODES:
-        raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
+    check_mode(mode)
     recorded = TraceReader(trace)
     _require_steps(recorded)
     if by_sketch:
@@ -105,13 +107,21 @@ def _checked(
     return recorded, config
 
 
+def _check_output(output: str, trace: str, *, overwrite: bool) -> None:
+    if open_store(output).place == open_store(trace).place:
+        raise ConfigError(
+            f"-o {output}: is the recording itself, which the replay needs", hint="name another place"
+        )
+    TraceWriter.check_free(output, overwrite=overwrite)
+
+
 def _check_folder(keep_tensors: str | None, *, diagnose: bool) -> None:
     if keep_tensors is not None and not diagnose:
         raise ConfigError(
             "--keep-tensors: nothing is kept without a diagnosis", hint="leave out --no-diagnose"
         )
-    if keep_tensors is not None and Path(keep_tensors).exists() and not Path(keep_tensors).is_dir():
-        raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
+    if keep_tensors is not None:
+        check_folder(keep_tensors)
 
 
 def _why(
@@ -121,6 +131,16 @@ def _why(
     if {config.engine.name, recorded.manifest["config"]["engine"]["name"]} != {"builtin"}:
         return explain_traces(recorded, again, comparison)
     return explain_replay(recorded, again, comparison, made)
+
+
+def check_mode(mode: str) -> None:
+    """Raise ConfigError unless it is one of MODES."""
+    if mode not in MODES:
+        near = difflib.get_close_matches(mode, MODES, n=1)
+        raise ConfigError(
+            f"--mode {mode}: expected one of {', '.join(MODES)}",
+            hint=f"did you mean {near[0]}?" if near else "detrec replay --help says what each forces",
+        )
 
 
 def _run(
@@ -170,10 +190,8 @@ def _require_steps(recorded: TraceReader) -> None:
 
 def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeConfig:
     """The recorded config with `overrides`; requests are the trace's own."""
-    if any(text.startswith("requests") for text in overrides):
-        raise ConfigError(
-            "--set requests: a replay runs the trace's own requests", hint="record the others instead"
-        )
+    for text in overrides:
+        _refuse_fixed(text.partition("=")[0])
     data = dict(recorded.manifest["config"])
     data["engine"] = _engine_section(data["engine"], overrides)
     # the trace keeps the requests as they were run, apart from the config
@@ -182,6 +200,20 @@ def replayed_config(recorded: TraceReader, overrides: Sequence[str]) -> ServeCon
         apply_overrides(data, overrides), environ=os.environ, where=f"{recorded.path}: config"
     )
     return replace(config, requests=())
+
+
+_FIXED = {
+    "requests": ("a replay runs the trace's own requests", "record the others instead"),
+    "record.output": ("a replay's trace goes where -o says", "name the place with -o"),
+    "record.level": ("a replay keeps the ops that the recording has", "record again with --level"),
+}
+
+
+def _refuse_fixed(key: str) -> None:
+    """Refuse what a replay could only ignore."""
+    for fixed, (why, hint) in _FIXED.items():
+        if f"{key}.".startswith(f"{fixed}.") or f"{fixed}.".startswith(f"{key}."):
+            raise ConfigError(f"--set {key}: {why}", hint=hint)
 
 
 def _engine_section(recorded: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

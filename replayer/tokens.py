@@ -1,5 +1,6 @@
 """Whether two runs drew the same tokens, and where they first did not."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from detrec.replayer.trace import Samples
 
 @dataclass(frozen=True, slots=True)
 class TokenFlip:
-    """Another token was drawn from the row at `position`; `margin` is the recorded top-2 margin in nats."""
+    """Another token was drawn from the row at `position`; `margin` is the recorded top-2 margin in nats,
+    NaN where the engine keeps none.
+    """
 
     request: str
     position: int
@@ -50,3 +53,15 @@ def compare_tokens(
         float(recorded.margin[sample]),
     )
     return Tokens(False, flip), flips
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measured number in so many digits; "-" where an engine did not tell it, or there is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+
+
+def margin_of(nats: float | None) -> str:
+    """A recorded top-2 margin in words; some engines keep none, and one possible token has none."""
+    if nats is None or not math.isfinite(nats):
+        return "no recorded margin"
+    return f"recorded margin {number(nats)} nats"

@@ -260,10 +260,10 @@ CRASH = "raise RuntimeError('stumbled')"
     ],
 )
 def test_ctrl_c_that_a_library_swallowed_is_heard_and_a_crash_is_no_verdict(body, expected, ctrl_c_is_heard):
-    program = "from detrec import main\ndef app(**options):\n" + "".join(
+    program = "from detrec import cli, main\ndef app(**options):\n" + "".join(
         f"    {line}\n" for line in body.splitlines()
     )
-    program += "main.app = app\nmain.main()\n"
+    program += "cli.app = app\nmain.main()\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )

@@ -10,6 +10,7 @@ from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.survey.condition import Condition
 from detrec.replayer.survey.measure import Measured
 from detrec.replayer.survey.survey import Survey
+from detrec.replayer.tokens import margin_of
 from detrec.tui import moves, words
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
@@ -133,7 +134,7 @@ def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, Style 
             entries.append(("rows", f"{number:,} {text}", ""))
     if flip is not None:
         where = f"request {words.plain(flip.request)}, position {flip.position}"
-        tokens = f"recorded {flip.recorded}, replayed {flip.replayed}, recorded margin {flip.margin:.3g} nats"
+        tokens = f"recorded {flip.recorded}, replayed {flip.replayed}, {margin_of(flip.margin)}"
         entries.append(("tokens", f"{where}: {tokens}", palette.warn))
     else:
         entries.append(("tokens", "equal" if found.tokens.equal else "equal where both runs drew one", ""))

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from detrec.replayer.survey.survey import Survey
 from detrec.replayer.survey.tokens import RequestTokens, TokenAt
+from detrec.replayer.tokens import number
 from detrec.tui import moves, words
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
@@ -83,7 +84,7 @@ def _line(table: Table, token: TokenAt, *, palette: Palette, alone: bool) -> Tex
     draw = token.recorded_draw
     if draw is None:
         return table.line(*cells, "", "", "", "")
-    return table.line(*cells, f"{draw.margin:.3g}", f"{draw.logprob:.4g}", str(draw.seed), draw.finish)
+    return table.line(*cells, number(draw.margin), number(draw.logprob, 4), str(draw.seed), draw.finish)
 
 
 def _shown(token: int | None, text: str) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from detrec.replayer.tokens import margin_of
 from detrec.summary import ran
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&@$-])")
@@ -104,7 +105,7 @@ def _tokens(tokens: Mapping[str, Any] | None) -> Iterator[str]:
     yield ""
     yield (
         f"request {escaped(flip['request'])}, position {flip['position']}: recorded {flip['recorded']}, "
-        f"replayed {flip['replayed']}, recorded margin {flip['margin']} nats"
+        f"replayed {flip['replayed']}, {margin_of(flip['margin'])}"
     )
     yield ""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detrec.errors import ConfigError
+from detrec.recorder.digests import require_outside
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.survey import Progress, Survey
 from detrec.story.facts import facts
@@ -24,18 +25,26 @@ FORMS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 def check_free(path: str | Path, *, overwrite: bool = False) -> None:
     """Raise ConfigError unless a story can be written to `path`: a known ending, and nothing there
-    to lose.
+    to lose. TraceError in a trace, which a file more would make corrupt.
     """
     file = Path(path)
     if file.suffix.lower() not in FORMS:
         raise ConfigError(
             f"{path}: expected a name that ends in {', '.join(FORMS)}", hint="such as report.html"
         )
-    if file.is_dir():
+    require_outside(path)
+    if os.path.isdir(path):
         raise ConfigError(f"{path}: is a folder", hint="name a file in it")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         raise ConfigError(f"{path}: {file.parent} is not a folder", hint="create it first")
-    if file.exists() and not overwrite:
+    try:
+        there = bool(os.lstat(path))
+    except FileNotFoundError:
+        there = False
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be a file's name: {what}", hint="name another file") from None
+    if there and not overwrite:
         raise ConfigError(f"{path}: exists already", hint="--overwrite replaces it, -o names another file")
 
 

@@ -54,6 +54,8 @@ def _cell(runs: Runs, here: Cell | None, op: int, step: int | None, place: tuple
 
 def _at_place(runs: Runs, place: tuple[str, int], op: int, step: int | None) -> Cell:
     request, position = place
+    if position >= runs.length(request):
+        raise _nowhere(runs, request, position)
     for generation in (None, *range(runs.generations(request) - 1)):
         rows, others = runs.places(request, position, position + 1, generation)
         if rows[0] < 0 and others[0] < 0:
@@ -63,7 +65,11 @@ def _at_place(runs: Runs, place: tuple[str, int], op: int, step: int | None) -> 
             return cell
     if step is not None:
         raise ValueError(f"{request}:{position} was not computed in step {step}")
-    raise ValueError(
+    raise _nowhere(runs, request, position)
+
+
+def _nowhere(runs: Runs, request: str, position: int) -> ValueError:
+    return ValueError(
         f"{request}:{position}: nothing was computed there; it has {runs.length(request)} positions"
     )
 

@@ -122,8 +122,9 @@ def kept_tensors(folder: str | Path) -> Tensors:
             {side: facts.get("scalars", {}) for side, facts in sides.items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
         raise TraceError(
-            f"{path}: holds no tensors of a divergence: {error}",
+            f"{path}: holds no tensors of a divergence: {what}",
             hint="detrec replay RUN --keep-tensors DIR fills such a folder",
         ) from None
 

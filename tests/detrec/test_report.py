@@ -13,6 +13,7 @@ from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.tolerance import Apart, Tolerance
 from detrec.report import exit_code, to_json, to_text
+from detrec.story.markdown import _tokens as markdown_tokens
 from tests.replayer.fakes import fake_trace, part
 from tests.replayer.parallel import parallel_trace
 
@@ -295,3 +296,14 @@ def test_a_distance_is_told_where_there_is_one(units, said):
     tolerance = Tolerance("close", "float32", 2.0**-24, 7, 0, None, worst)
     lines = to_text(compare(fake_trace(STEPS), fake_trace(STEPS)), seconds=0.5, tolerance=tolerance)
     assert lines.splitlines()[1 : 1 + len(said)] == said
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf")])
+def test_a_margin_that_was_not_kept_is_no_number(margin):
+    comparison = diverged()
+    flip = replace(comparison.tokens.first_flip, margin=margin)
+    comparison = replace(comparison, tokens=replace(comparison.tokens, first_flip=flip))
+    assert "replayed 105, no recorded margin" in to_text(comparison, seconds=0)
+    data = to_json(comparison, trace="a", replayed="b", seconds=0)
+    assert json.loads(json.dumps(data, allow_nan=False))["tokens"]["first_flip"]["margin"] is None
+    assert "replayed 105, no recorded margin" in "\n".join(markdown_tokens(data["tokens"]))
