@@ -37,11 +37,13 @@ class Batches:
         # requests have their own ends: -1 is no token
         greedy = library.part(transformers, "GenerationConfig")(do_sample=False, eos_token_id=-1)
         self._model, self._states = model, states
+        attention = model.config._attn_implementation
+        if not hasattr(config, "auto_switch_to_flash") and not attention.startswith("paged|"):
+            # 5.17 takes flash attention wherever it is installed, whatever was asked for
+            library.part(model, "set_attn_implementation")(f"paged|{attention}")
         try:
-            self._manager = library.part(model, "init_continuous_batching")(
-                generation_config=greedy, continuous_batching_config=config
-            )
-            self._processor = library.part(self._manager, "_create_batch_processor")()
+            with library.within_memory("transformers' KV cache"):
+                self._build(library.part(model, "init_continuous_batching"), greedy, config)
         except ValueError as error:
             raise ConfigError(f"engine: transformers refuses its configuration: {error}") from None
         self._manager.batch_processor = self._processor
@@ -52,6 +54,17 @@ class Batches:
             library.part(self.scheduler, name)
         self.resolved = library.part(self._manager, "continuous_batching_config")
         self._index = 0
+
+    def _build(self, start: Callable[..., Any], greedy: Any, config: Any) -> None:
+        self._manager = start(generation_config=greedy, continuous_batching_config=config)
+        self._processor = library.part(self._manager, "_create_batch_processor")()
+
+    @property
+    def stream(self) -> int:
+        """The handle of the CUDA stream that the model runs in; transformers makes one of its own."""
+        host = library.part(self._processor, "inputs_and_outputs")
+        stream = library.part(host, "compute_stream")
+        return 0 if stream is None else int(stream.cuda_stream)
 
     def admit(self, request: str, limit: int, eos: Sequence[int]) -> None:
         """From now on `request` may run, for at most `limit` tokens or until one of `eos`."""
@@ -65,7 +78,8 @@ class Batches:
     def prepare(self) -> Batch | None:
         """What runs next; None where nothing is left to run."""
         try:
-            ready = self._processor.prepare_next_batch()
+            with library.within_memory("a batch"):
+                ready = self._processor.prepare_next_batch()
         except DetrecError:
             raise
         except RuntimeError as error:
@@ -97,7 +111,7 @@ class Batches:
 
     def compute(self) -> None:
         """Run the batch that was prepared."""
-        with library.module("torch").no_grad():
+        with library.module("torch").no_grad(), library.within_memory("a forward pass"):
             self._processor._generation_step(self._model)
 
     def settle(self, step: Step, take: Callable[[str, int], int]) -> dict[str, tuple[int, int]]:

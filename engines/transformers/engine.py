@@ -6,8 +6,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from detrec.config import ServeConfig
 from detrec.engines.base import Event, EventKind, Probe, Rank, RankProbe, Request, Sample, Scheduler, Step
 from detrec.engines.builtin.requests import check_requests, resolve_requests
@@ -15,14 +13,17 @@ from detrec.engines.builtin.state import RequestState, neutral
 from detrec.engines.builtin.weights import Checkpoint, open_checkpoint, tensor_digests
 from detrec.engines.transformers import library
 from detrec.engines.transformers.batches import Batch, Batches
+from detrec.engines.transformers.cpu_kernels import CpuKernels
+from detrec.engines.transformers.draws import DeviceDraws, Draws, HostDraws
 from detrec.engines.transformers.forced import FollowedSchedule, register
-from detrec.engines.transformers.invariant import KERNELS, Invariant
+from detrec.engines.transformers.invariant import Invariant, Kernels
 from detrec.engines.transformers.model import build
 from detrec.engines.transformers.names import ROPE, op_names
 from detrec.engines.transformers.settings import batching_config, settings_of
 from detrec.engines.transformers.static import StaticBatches
 from detrec.engines.transformers.watch import Watch
 from detrec.errors import ConfigError
+from detrec.kernels import arrays, cuda
 from detrec.kernels.device import Device
 
 
@@ -35,7 +36,6 @@ class TransformersEngine:
     """
 
     rank = Rank()
-    device: Device | None = None
 
     def __init__(
         self,
@@ -65,20 +65,28 @@ class TransformersEngine:
         self._model = build(
             self._checkpoint, config.engine.dtype, config.engine.device, self._settings.attn_implementation
         )
-        self._invariant = Invariant(self._model, model) if self._settings.invariant_kernels else None
+        self._invariant: Invariant | None = None
+        if self._settings.invariant_kernels:
+            self._invariant = Invariant(self._model, model, self._invariant_kernels())
+        # batches run in a stream of their own, which does not wait for the one that weights were made in
+        arrays.synchronize("torch", str(self._model.device))
         self._batches: Batches | StaticBatches | None = None
+        self._device: Device | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What can change bits besides the settings: the weights, the libraries, the threads, the kernels."""
         torch = library.module("torch")
-        kinds = {"cpu": "cpu", "gpu": "cuda"}
+        kind: dict[str, Any] = {"kind": "cpu"}
+        if self.device is not None:
+            kind = {"kind": "gpu", **cuda.describe(self.device.index)}
         return {
             "model_digest": self._checkpoint.digest(),
             "tensor_digests": tensor_digests(self._checkpoint),
-            "device": {"kind": kinds[self.config.engine.device]},
+            "device": kind,
             "torch": torch.__version__,
             "transformers": version("transformers"),
             "threads": torch.get_num_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "attention": self._model.config._attn_implementation,
             "invariant_kernels": self._settings.invariant_kernels,
             **self._resolved(),
@@ -95,6 +103,15 @@ class TransformersEngine:
             "num_blocks": resolved.num_blocks,
             "page_size": getattr(resolved, "page_size", None) or resolved.block_size,
         }
+
+    @property
+    def device(self) -> Device | None:
+        """The GPU, with the stream that the batches that have begun run in; None on a CPU."""
+        if self.config.engine.device == "cpu":
+            return None
+        if self._device is None:
+            self._device = Device("torch", "gpu", self._running().stream)
+        return self._device
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`."""
@@ -122,12 +139,14 @@ class TransformersEngine:
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`, which must be this engine's; hooks are there for as long as that."""
         assert isinstance(scheduler, OwnSchedule | FollowedSchedule), "a scheduler of another engine"
+        model, device = self._checkpoint.config, self.device
+        draws: Draws = HostDraws() if device is None else DeviceDraws(device, model.vocab_size)
         with self._invariant.in_place() if self._invariant else nullcontext():
-            watch = Watch(self._model, self._checkpoint.config, probe, names, self._kernels())
+            watch = Watch(self._model, model, probe, names, self._kernels(), draws, device)
             try:
                 while (step := scheduler.next_step()) is not None:
                     assert scheduler.batch is not None
-                    yield step, self._run_step(scheduler.batch, watch, probe)
+                    yield step, self._run_step(scheduler.batch, watch, draws, probe)
             finally:
                 self._running().stop()
                 watch.remove()
@@ -141,7 +160,7 @@ class TransformersEngine:
     def _kernels(self) -> Mapping[str, str]:
         """What computes the ops that are no module's output."""
         if self._invariant:
-            return KERNELS
+            return self._invariant.kernels.names
         return {"attn": self._settings.attn_implementation, "act": "silu * up", "rope": ROPE}
 
     def _running(self) -> Batches | StaticBatches:
@@ -149,7 +168,18 @@ class TransformersEngine:
             self._batches = self._start(None)
         return self._batches
 
+    def _invariant_kernels(self) -> Kernels:
+        config = self._checkpoint.config
+        if self.config.engine.device == "cpu":
+            return CpuKernels(config)
+        # it loads Triton, which an engine on the CPU has no use for
+        from detrec.engines.transformers.gpu_kernels import GpuKernels
+
+        return GpuKernels(config, str(self._model.device))
+
     def _start(self, scheduler: str | None) -> Batches | StaticBatches:
+        # other batches run in another stream
+        self._device = None
         if self._settings.static:
             size = self._settings.batching.get("max_requests_per_batch") or len(self.requests)
             return StaticBatches(self._model, self.states, size)
@@ -167,14 +197,17 @@ class TransformersEngine:
         params = self.states[request].request.sampling
         return sorted({*params.stop_token_ids, *(() if params.ignore_eos else self._eos)})
 
-    def _run_step(self, batch: Batch, watch: Watch, probe: Probe | None) -> tuple[Sample, ...]:
+    def _run_step(self, batch: Batch, watch: Watch, draws: Draws, probe: Probe | None) -> tuple[Sample, ...]:
         batches, step = self._running(), batch.step
+        if self._invariant:
+            self._invariant.begin(step, self.device)
         with watch.step(step, batch.tokens, batch.layout):
             batches.compute()
         taken = batches.settle(step, self._take)
+        scores = draws.scores([drawn for drawn, _ in taken.values()])
         samples = tuple(
-            self._sampled(request, *tokens, logits)
-            for (request, tokens), logits in zip(taken.items(), watch.logits, strict=True)
+            self._sampled(request, *tokens, *score)
+            for (request, tokens), score in zip(taken.items(), scores, strict=True)
         )
         finished = tuple(
             Event(EventKind.FINISHED, sample.request, self.states[sample.request].generated)
@@ -191,20 +224,19 @@ class TransformersEngine:
         rest = [] if self._forced is None else self._forced[request][state.generated :]
         return rest[0] if rest else drawn
 
-    def _sampled(self, request: str, token: int, taken: int, logits: np.ndarray) -> Sample:
+    def _sampled(self, request: str, token: int, taken: int, logprob: float, margin: float) -> Sample:
         state = self.states[request]
         position = len(state.tokens) - 1
         state.tokens.append(taken)
         if not self._running().running(request):
             state.finish = self._finish(state)
-        first, second = _two_best(logits, token)
         return Sample(
             request=request,
             position=position,
             token=token,
             taken=taken,
-            logprob=first,
-            margin=first - second,
+            logprob=logprob,
+            margin=margin,
             seed=0,
             counter=0,
             finish=state.finish,
@@ -260,11 +292,3 @@ def _check_greedy(request: Request) -> None:
             f"{where}: penalties, min_tokens and stop are not followed with engine.name: transformers",
             hint="leave them out; stop_token_ids and ignore_eos are followed",
         )
-
-
-def _two_best(logits: np.ndarray, token: int) -> tuple[float, float]:
-    """Log probability of `token` in nats, and that of the best of the others."""
-    wide = logits.astype(np.float64)
-    total = wide.max() + np.log(np.exp(wide - wide.max()).sum())
-    others = np.delete(wide, token)
-    return float(wide[token] - total), float(others.max() - total)

@@ -1,4 +1,4 @@
-"""detrec's batch-invariant CPU kernels in the place of transformers' and torch's own.
+"""detrec's batch-invariant kernels in the place of transformers' and torch's own.
 
 With them a row's bits do not depend on what else is in its batch, and in float32 they are the built-in
 engine's. Embedding, residual additions and argmax stay torch's: each row of those is exact, or a copy.
@@ -6,52 +6,108 @@ engine's. Embedding, residual additions and argmax stay torch's: each row of tho
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from detrec.engines.base import Step
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.transformers import library
 from detrec.engines.transformers.names import ROPE
-from detrec.errors import EngineError
-from detrec.kernels import arrays
-from detrec.kernels.cpu import attention as attending
-from detrec.kernels.cpu import matmul as multiplying
-from detrec.kernels.cpu import rms_norm as norming
-from detrec.kernels.cpu import rope as rotating
-from detrec.kernels.cpu import silu_mul as gating
-from detrec.kernels.cpu.packed import pack_weight
-
-KERNELS: Mapping[str, str] = {"attn": attending.KERNEL, "act": gating.KERNEL, "rope": rotating.KERNEL}
-"""What computes the ops that are no module's output."""
+from detrec.errors import ConfigError, EngineError
+from detrec.kernels.device import Device
 
 _NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 _LINEARS = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
-_BLOCK = 16
 _WITH_CACHE = "paged|sdpa"
+_HEADS = range(16, 257, 8)
+"""Sizes of a head that attention takes."""
 
 Forward = Callable[..., Any]
 
 
-class Invariant:
-    """The kernels for `model`, a model on the CPU: its weights packed, its tables computed, once."""
+class Spans:
+    """Where a step's requests lie among its rows and among the keys that its rows see.
 
-    def __init__(self, model: Any, config: ModelConfig) -> None:
-        self._torch = library.module("torch")
+    `row_seq` int32 [R] is each row's request, by its number in the step, and `positions` int64 [R] its place
+    in that; request s has `lengths[s]` keys, from number `firsts[s]` of all `keys` on.
+    """
+
+    def __init__(self, step: Step) -> None:
+        counts = [part.stop - part.start for part in step.slices]
+        self.rows = step.rows
+        self.row_seq = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.positions = np.concatenate([np.arange(part.start, part.stop) for part in step.slices])
+        self.lengths = np.array([part.stop for part in step.slices], np.int64)
+        self.firsts = np.cumsum(self.lengths) - self.lengths
+        self.keys = int(self.lengths.sum())
+
+
+class Kernels(Protocol):
+    """The kernels of one kind of device, on torch tensors that lie there.
+
+    Each gives new tensors, of the dtype of what it is given.
+    """
+
+    names: Mapping[str, str]
+    """What computes "attn", "act" and "rope", which are no module's output."""
+
+    def begin(self, spans: Spans, device: Device | None) -> None:
+        """A step begins, on `device` where that is a GPU."""
+        ...
+
+    def linear(self, module: Any) -> Forward:
+        """The forward of a linear layer."""
+        ...
+
+    def norm(self, module: Any, eps: float) -> Forward:
+        """The forward of an RMS norm."""
+        ...
+
+    def gate(self, gate: Any, up: Any) -> Any:
+        """silu(gate) * up."""
+        ...
+
+    def angles(self, positions: Any) -> tuple[Any, Any]:
+        """cos and sin of `positions` [1, R], each float32 [1, R, D / 2]."""
+        ...
+
+    def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
+        """RoPE of x [1, heads, R, D]; `cos` and `sin` are `angles` of the step's rows."""
+        ...
+
+    def attend(self, query: Any, key: Any, value: Any, scale: float) -> Any:
+        """Attention of query [1, heads, R, D] to key and value [1, kv_heads, keys, D]; [1, R, heads, D]."""
+        ...
+
+
+class Invariant:
+    """`kernels` in the place of those of `model`, which is of `config`."""
+
+    def __init__(self, model: Any, config: ModelConfig, kernels: Kernels) -> None:
+        if config.head_dim not in _HEADS:
+            raise ConfigError(
+                f"engine.invariant_kernels: {config.head_dim} elements a head, expected a multiple of 8 from "
+                "16 to 256",
+                hint="leave out invariant_kernels",
+            )
+        self.kernels = kernels
         self._model = model
+        self._spans: Spans | None = None
         self._home = library.module(type(model).__module__)
         library.part(self._home, ROPE)
         self._attention = library.part(
             library.module("transformers.modeling_utils"), "ALL_ATTENTION_FUNCTIONS"
         )
-        self._head_dim = config.head_dim
-        cos, sin = rotating.rope_tables(config.inv_freq(), config.max_position_embeddings)
-        self._tables = self._torch.from_numpy(cos), self._torch.from_numpy(sin)
         self._forwards = dict(self._made(model, config))
+
+    def begin(self, step: Step, device: Device | None) -> None:
+        """`step` runs next, on `device` where that is a GPU."""
+        self._spans = Spans(step)
+        self.kernels.begin(self._spans, device)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -86,59 +142,19 @@ class Invariant:
             linears += [layer.get_submodule(name) for name in _LINEARS]
             yield layer.mlp, self._mlp(layer.mlp)
         for norm in norms:
-            yield norm, self._norm(norm, config.rms_norm_eps)
+            yield norm, self.kernels.norm(norm, config.rms_norm_eps)
         for linear in linears:
-            yield linear, self._linear(linear)
-        yield model.model.rotary_emb, self._angles
-
-    def _linear(self, module: Any) -> Forward:
-        weight = pack_weight(arrays.host_view(module.weight.detach()))
-        bias = None if module.bias is None else module.bias.detach().float().numpy().copy()
-
-        def forward(x: Any) -> Any:
-            out = self._torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype)
-            multiplying.matmul(_rows(x), weight, bias, _rows(out))
-            return out
-
-        return named(multiplying.KERNEL, forward)
-
-    def _norm(self, module: Any, eps: float) -> Forward:
-        weight = arrays.host_view(module.weight.detach())
-
-        def forward(x: Any) -> Any:
-            out = self._torch.empty(x.shape, dtype=x.dtype)
-            norming.rms_norm(_rows(x), weight, eps, _rows(out))
-            return out
-
-        return named(norming.KERNEL, forward)
+            yield linear, self.kernels.linear(linear)
+        yield model.model.rotary_emb, lambda x, position_ids: self.kernels.angles(position_ids)
 
     def _mlp(self, module: Any) -> Forward:
         def forward(x: Any) -> Any:
-            both = self._torch.cat((module.gate_proj(x), module.up_proj(x)), dim=-1)
-            out = self._torch.empty((*both.shape[:-1], both.shape[-1] // 2), dtype=both.dtype)
-            gating.silu_mul(_rows(both), _rows(out))
-            return module.down_proj(out)
+            return module.down_proj(self.kernels.gate(module.gate_proj(x), module.up_proj(x)))
 
         return forward
 
-    def _angles(self, x: Any, position_ids: Any) -> tuple[Any, Any]:
-        """Rows of the tables, float32 [1, rows, head_dim / 2]; transformers has them of the model's dtype."""
-        cos, sin = self._tables
-        return cos[position_ids.long()], sin[position_ids.long()]
-
     def _rotate(self, q: Any, k: Any, cos: Any, sin: Any, unsqueeze_dim: int = 1) -> tuple[Any, Any]:
-        """RoPE of q and k [1, heads, rows, head_dim]."""
-        tables = cos[0].numpy(), sin[0].numpy()
-        # the tables have a row for each row of the step
-        places = np.arange(cos.shape[1])
-        return self._rotated(q, places, *tables), self._rotated(k, places, *tables)
-
-    def _rotated(self, x: Any, places: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> Any:
-        wide = x.transpose(1, 2).contiguous()
-        out = self._torch.empty_like(wide)
-        shape = wide.shape[1], -1
-        rotating.rope(_view(wide, shape), places, cos, sin, _view(out, shape))
-        return out.transpose(1, 2)
+        return self.kernels.rotate(q, cos, sin), self.kernels.rotate(k, cos, sin)
 
     def _attend_cache(
         self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any
@@ -152,57 +168,18 @@ class Invariant:
     def _attend(
         self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any
     ) -> tuple[Any, None]:
-        """query [1, heads, rows, D]; key and value [1, kv_heads, keys, D], a request after the other."""
-        try:
-            rows, keys = (kwargs[name].tolist() for name in ("cu_seq_lens_q", "cu_seq_lens_k"))
-        except KeyError as error:
-            raise library.moved(f"attention is not told {error}") from None
-        if key.shape[2] != keys[-1]:
-            raise EngineError(f"attention was given {key.shape[2]} keys, expected {keys[-1]}")
-        cache, tables = self._paged(key, value, keys)
-        row_seq = np.repeat(np.arange(len(rows) - 1, dtype=np.int32), np.diff(rows))
-        # the last row of a request is at its last key
-        ends = np.array(keys[1:], np.int64) - np.array(keys[:-1]) - np.array(rows[1:])
-        positions = np.arange(rows[-1], dtype=np.int64) + ends[row_seq]
-        q = query.transpose(1, 2).contiguous()
-        out = self._torch.empty_like(q)
-        shape = q.shape[1], -1
-        attending.attention(
-            *(_view(q, shape), cache, tables, row_seq, positions, scaling, _view(out, shape)),
-            head_dim=self._head_dim,
-        )
-        return out, None
-
-    def _paged(self, key: Any, value: Any, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """A KV cache of this step alone: [blocks, _BLOCK, 2, kv_heads * D], and its block tables."""
-        count = key.shape[2]
-        k, v = (_view(x.transpose(1, 2).contiguous(), (count, -1)) for x in (key, value))
-        lengths = [last - first for first, last in pairwise(keys)]
-        needs = [-(-length // _BLOCK) for length in lengths]
-        cache = np.zeros((sum(needs), _BLOCK, 2, k.shape[1]), k.dtype)
-        tables = np.full((len(lengths), max(needs)), -1, np.int32)
-        flat, block = cache.reshape(-1, 2, k.shape[1]), 0
-        for seq, (first, length, need) in enumerate(zip(keys, lengths, needs, strict=False)):
-            at = block * _BLOCK
-            flat[at : at + length, 0] = k[first : first + length]
-            flat[at : at + length, 1] = v[first : first + length]
-            tables[seq, :need] = np.arange(block, block + need)
-            block += need
-        return cache, tables
+        assert self._spans is not None, "attention outside a step"
+        found, expected = (query.shape[2], key.shape[2]), (self._spans.rows, self._spans.keys)
+        if found != expected:
+            raise EngineError(
+                f"attention was given {found[0]} rows and {found[1]} keys, expected {expected[0]} and "
+                f"{expected[1]}",
+                hint=f"detrec's adapter was tried with transformers {library.TRIED}",
+            )
+        return self.kernels.attend(query, key, value, scaling), None
 
 
 def named(kernel: str, forward: Forward) -> Forward:
     """Give a module's forward the name of the kernel it runs."""
     forward.kernel = kernel  # type: ignore[attr-defined]
     return forward
-
-
-def _rows(x: Any) -> np.ndarray:
-    """A tensor's memory with its leading axes as one; norms of heads have a row a head."""
-    return _view(x, (-1, x.shape[-1]))
-
-
-def _view(x: Any, shape: tuple[int, int]) -> np.ndarray:
-    view = arrays.host_view(x.detach())
-    assert view.flags.c_contiguous, "a copy would be written in place of the tensor"
-    return view.reshape(shape)

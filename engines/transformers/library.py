@@ -4,6 +4,8 @@ Much of it is private to transformers and moves between versions; what is missin
 starts, and not in the middle of a run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -44,6 +46,19 @@ def part(owner: Any, name: str) -> Any:
 def batching(name: str) -> Any:
     """A module of continuous batching."""
     return module(f"{_PACKAGE}.{name}")
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Inside, a GPU that has no room is an EngineError about `what`."""
+    try:
+        yield
+    except (MemoryError, module("torch").OutOfMemoryError) as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EngineError(
+            f"{what}: the device has not enough memory: {why}",
+            hint="lower engine.num_blocks or engine.max_batch_tokens, or take a smaller model",
+        ) from error
 
 
 def moved(problem: str) -> EngineError:

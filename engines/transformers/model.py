@@ -12,6 +12,7 @@ _FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}
 
 def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> Any:
     """The causal language model of `checkpoint` in `dtype` on `device` ("cpu" or "gpu"), ready to run."""
+    place = torch_place(device)
     torch, transformers = library.module("torch"), library.module("transformers")
     config = checkpoint.config
     family = _FAMILIES[config.architecture]
@@ -28,9 +29,17 @@ def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> An
     if config.rope_scaling and config.rope_scaling["rope_type"] == "factors":
         frequencies = torch.from_numpy(config.inv_freq()).float()
         library.part(model.model.rotary_emb, "inv_freq").copy_(frequencies)
-    if device == "gpu" and not torch.cuda.is_available():
+    with library.within_memory(f"the weights of {checkpoint.config.architecture}"):
+        return model.to(place).eval()
+
+
+def torch_place(device: str) -> str:
+    """What torch calls `device`, "cpu" or "gpu". EngineError where it finds no GPU."""
+    if device == "cpu":
+        return device
+    if not library.module("torch").cuda.is_available():
         raise EngineError("engine.device: gpu: torch finds no GPU here", hint="set engine.device: cpu")
-    return model.to("cuda" if device == "gpu" else "cpu").eval()
+    return "cuda:0"
 
 
 def _described(config: ModelConfig) -> dict[str, Any]:

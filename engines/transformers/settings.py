@@ -34,7 +34,7 @@ class Settings:
     """`batching`: fields of ContinuousBatchingConfig that are given to it.
 
     `static`: batches are padded and run to their end by `generate`, of `max_requests_per_batch` requests.
-    `invariant_kernels`: linear layers, norms, gates and attention are detrec's batch-invariant ones (CPU).
+    `invariant_kernels`: linear layers, norms, RoPE, gates and attention are detrec's batch-invariant ones.
     """
 
     attn_implementation: str
@@ -59,10 +59,10 @@ def settings_of(engine: EngineConfig) -> Settings:
                 "batches of max_requests_per_batch",
                 hint="leave it out, or set batching: continuous",
             )
-    if engine.dtype == "float16":
+    if (engine.device, engine.dtype) == ("cpu", "float16"):
         raise ConfigError(
-            "engine.dtype: rows of float16 have no fingerprint on the host, where transformers' are taken",
-            hint="set it to float32 or bfloat16",
+            "engine.dtype: rows of float16 have a fingerprint on a GPU only, got float16 with device: cpu",
+            hint="set it to float32 or bfloat16, or engine.device to gpu",
         )
     if attention not in IMPLEMENTATIONS:
         raise ConfigError(
@@ -70,11 +70,10 @@ def settings_of(engine: EngineConfig) -> Settings:
         )
     if not isinstance(invariant, bool):
         raise ConfigError(f"engine.invariant_kernels: expected true or false, got {invariant!r}")
-    if invariant and (engine.device, attention) != ("cpu", "sdpa"):
+    if invariant and attention != "sdpa":
         raise ConfigError(
-            "engine.invariant_kernels: they are the CPU's and take the place of sdpa, got "
-            f"device: {engine.device}, attn_implementation: {attention}",
-            hint="set device: cpu and leave out attn_implementation",
+            f"engine.invariant_kernels: they take the place of sdpa, got attn_implementation: {attention}",
+            hint="leave out attn_implementation",
         )
     known = [field.name for field in dataclasses.fields(_config_class())]
     if "page_size" in arguments and "page_size" not in known:

@@ -30,6 +30,8 @@ class StaticBatches:
 
     # what a plan is checked against: nothing here can be made to follow one
     detrec_step: Step | None = None
+    stream = 0
+    """The handle of the CUDA stream that the model runs in: torch's default, in whatever thread."""
 
     def __init__(self, model: Any, states: Mapping[str, RequestState], size: int) -> None:
         self.scheduler = self

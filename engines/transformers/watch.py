@@ -9,22 +9,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from detrec.engines.base import SAMPLE_OPS, Probe, Step
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.hooks import Hooks, Layout, Tap, Teller
 from detrec.engines.transformers import library
+from detrec.engines.transformers.draws import Draws
 from detrec.engines.transformers.names import HEAD, ROPE, rope_ops, taps
 from detrec.errors import EngineError
+from detrec.kernels import arrays
+from detrec.kernels.device import Device
 
 
 class Watch:
-    """Hooks on `model` that tell `probe` of the ops in `names`, and keep the logits of every step.
+    """Hooks on `model` that tell `probe` of the ops in `names`, and `draws` of the logits of every step.
 
-    `kernels` names what computes "attn", "act" and "rope", which are no module's output.
-
-    Outputs are looked at on the host; those that lie on a GPU are copied there, one by one.
+    `kernels` names what computes "attn", "act" and "rope", which are no module's output. `device` is the GPU
+    that the model is on, None on a CPU. On a GPU, `probe` must be a GraphProbe that holds on to what it is
+    told until it has given the work on it to the device: torch's allocator may then have the memory, because
+    whoever gets it works in the same stream. Nothing here waits for the device.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Watch:
         probe: Probe | None,
         names: Collection[str],
         kernels: Mapping[str, str],
+        draws: Draws,
+        device: Device | None = None,
     ) -> None:
-        self.logits = np.zeros((0, 0), np.float32)
-        """The latest step's, float32 [S, vocabulary]."""
+        self._draws, self._device, self._probe = draws, device, probe
         self._names = frozenset(names) if probe is not None else frozenset()
         self._teller = Teller(probe, self._names) if probe is not None else None
         self._told: Counter[str] = Counter()
@@ -88,27 +91,53 @@ class Watch:
             )
 
     def _took(self, op: str, output: Any, kernel: str) -> None:
+        if self._device is not None and not self._told:
+            self._expect_stream(self._device)
         self._told[op] += 1
         if op == "logits":
             self._took_logits(output, kernel)
         elif self._teller:
-            parts = [part.cpu() for part in output] if isinstance(output, list) else output.cpu()
-            self._teller.op(op, parts, kernel)
+            self._teller.op(op, output if self._device is None else self._whole(output), kernel)
+
+    def _expect_stream(self, device: Device) -> None:
+        """Work in two streams would be fingerprinted before it is done."""
+        found = arrays.current_stream("torch", device.name)
+        if found != device.stream.handle:
+            raise EngineError(
+                f"the model runs in stream {found:#x}, expected {device.stream.handle:#x}",
+                hint=f"detrec's adapter was tried with transformers {library.TRIED}",
+            )
+
+    def _whole(self, output: Any) -> Any:
+        """One tensor without gaps [rows, width]: a copy of parts that stand side by side, or of heads that
+        stand apart.
+        """
+        assert self._layout is not None
+        parts = output if isinstance(output, list) else [output]
+        rows = [part.detach().reshape(self._layout.launched, -1) for part in parts]
+        return rows[0].contiguous() if len(rows) == 1 else library.module("torch").cat(rows, dim=1)
 
     def _took_logits(self, output: Any, kernel: str) -> None:
         """Keep the rows that sample; the head runs on as many rows as there are requests, these first."""
         assert self._step is not None
         assert self._layout is not None
-        flat = output.detach().cpu().reshape(-1, output.shape[-1])
+        flat = output.detach().reshape(-1, output.shape[-1])
         if len(flat) != self._layout.drawn:
             raise EngineError(
                 f"step {self._step.index}: {HEAD} gave {len(flat)} rows, expected {self._layout.drawn}",
                 hint=f"detrec's adapter was tried with transformers {library.TRIED}",
             )
-        self.logits = flat[self._layout.samples].float().numpy()
-        if self._teller and "logits" in self._names and len(self.logits):
-            # float32 of whatever dtype, as what the token is drawn from
-            self._teller.probe.op("logits", self.logits, 0, kernel)
+        # float32 of whatever dtype, as what the token is drawn from
+        wide, samples = flat.float().contiguous(), self._layout.samples
+        logits = arrays.host_view(wide) if self._device is None else arrays.device_view(wide)
+        self._draws.take(logits, samples)
+        if self._probe is None:
+            return
+        if "logits" in self._names and len(samples):
+            self._probe.op("logits", logits[samples] if self._device is None else logits, 0, kernel)
+        if self._device is not None:
+            # the model's last op: what is left of the step is the wait for it
+            self._probe.meanwhile()  # type: ignore[attr-defined]
 
     def _watch_rope(self, model: Any, kernel: str) -> None:
         """RoPE is a function of the model's module: told from there, the layer known by whose turn it is."""

@@ -72,6 +72,16 @@ def test_a_plan_that_the_engine_cannot_run():
         heard(started(TWO, max_batch_tokens=32), plan=early)
 
 
+def test_the_attention_that_was_asked_for_runs_where_flash_attention_is_installed(monkeypatch):
+    for version in (2, 3):
+        name = f"is_flash_attn_{version}_available"
+        api = "transformers.generation.continuous_batching.continuous_api"
+        monkeypatch.setattr(f"{api}.{name}", lambda **_: True)
+    engine = started(TWO)
+    engine.own_scheduler()
+    assert engine.manifest()["attention"] in ("sdpa", "paged|sdpa")
+
+
 def test_a_scheduler_that_was_not_built_is_seen():
     """transformers runs FIFO for a name that it does not know."""
     engine = started(TWO)

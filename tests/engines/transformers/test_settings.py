@@ -27,7 +27,7 @@ from tests.engines.transformers.tiny import started
         ({"batching": "dynamic"}, "expected continuous or static, got 'dynamic'", ""),
         ({"batching": "static", "page_size": 8}, "page_size: not with batching: static", "leave it out"),
         ({"batching": "static", "invariant_kernels": True}, "invariant_kernels: not with", "leave it out"),
-        ({"dtype": "float16"}, "float16 have no fingerprint on the host", "bfloat16"),
+        ({"dtype": "float16"}, "float16 have a fingerprint on a GPU only", "engine.device to gpu"),
     ],
 )
 def test_what_is_refused(settings, problem, hint):

@@ -40,3 +40,6 @@ def launches() -> None:
     for dtype in FLOATS:
         step(plan_decode(8, 1 << 15), 8, 28, 4, 128, dtype)
         step(mixed, 48, 28, 4, 128, dtype)
+    # pages of one position, as keys lie that were gathered beforehand
+    step(plan_decode(8, 1 << 15), 8, 28, 4, 128, "bfloat16", page=1)
+    step(mixed, 48, 28, 4, 128, "bfloat16", page=1)
