@@ -59,10 +59,14 @@ def start_engine(
         check_ranks(armed, size)
     if size > 1 and config.engine.device != "cpu":
         _check_devices(size)
+    # before the engine: it draws weights by kernels
+    compiled = compiled_before()
+    if not compiled and config.engine.device == "cpu":
+        notify("compiling kernels for this machine: about a minute, once")
     ranks = Ranks.start(size) if size > 1 else None
     try:
         if ranks:
-            if not compiled_before():
+            if not compiled:
                 ranks.meeting.timeout_s = COMPILING_LIMIT_S
             ranks.tell(Work(config, tuple(requests), forced, fault, tuple(instruments)))
         engine = BuiltinEngine(
@@ -84,8 +88,6 @@ def start_engine(
 
         if not compiled_for_gpu():
             notify("compiling kernels for this GPU as they are first used: half a minute, once")
-    elif not compiled_before():
-        notify("compiling kernels for this machine: half a minute, once")
     return engine
 
 
