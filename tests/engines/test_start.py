@@ -1,28 +1,32 @@
 """What takes long at the start of an engine is announced before it is waited for."""
 
+import pytest
+
+from detrec.engines.builtin import engine
+from detrec.errors import EngineError
 from detrec.kernels.cpu import compiling
 from tests.engines.small import request, started
 
+REQUESTS = [request("a", [1, 2, 3])]
 
-def said_at_a_start() -> list[str]:
-    """Notes, and what progress is made with, in order."""
+
+def test_kernels_that_are_not_compiled_yet_are_announced_before_the_engine_uses_them(monkeypatch, tmp_path):
     said: list[str] = []
-    start = {"notify": said.append, "progress": lambda what, done, total: said.append(what)}
-    started([request("a", [1, 2, 3])], start=start)
-    return said
 
+    def build(*args, **kwargs):
+        said.append("weights")
+        raise EngineError("enough was seen")
 
-def test_kernels_that_are_not_compiled_yet_are_announced_before_weights_are_drawn_by_them(
-    monkeypatch, tmp_path
-):
     monkeypatch.setattr(compiling, "_places", {str(tmp_path)})
-    first, *work = said_at_a_start()
-    assert first == "compiling kernels for this machine: about a minute, once"
-    assert work
-    assert first not in work
+    monkeypatch.setattr(engine, "BuiltinEngine", build)
+    with pytest.raises(EngineError, match="enough was seen"):
+        started(REQUESTS, start={"notify": said.append})
+    assert said == ["compiling kernels for this machine: about a minute, once", "weights"]
 
 
 def test_kernels_that_are_compiled_are_not_mentioned():
     # the second start finds what the first has compiled
-    started([request("a", [1, 2, 3])])
-    assert not [text for text in said_at_a_start() if text.startswith("compiling")]
+    started(REQUESTS)
+    said: list[str] = []
+    started(REQUESTS, start={"notify": said.append})
+    assert said == []
