@@ -59,7 +59,7 @@ def start_engine(
         check_ranks(armed, size)
     if size > 1 and config.engine.device != "cpu":
         _check_devices(size)
-    # before the engine: it draws weights by kernels
+    # before the engine: its weights are drawn by kernels
     compiled = compiled_before()
     if not compiled and config.engine.device == "cpu":
         notify("compiling kernels for this machine: about a minute, once")
