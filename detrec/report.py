@@ -164,8 +164,7 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
         yield "kernel", _sides(*(name or "none" for name in comparison.kernels))
     changes = [
         f"{difference.key}: {_sides(_value(difference.recorded), _value(difference.replayed))}"
-        # what both have and have otherwise comes first: of two engines, each has settings the other lacks
-        for difference in sorted(comparison.manifest_diff, key=_of_one_run_only)
+        for difference in sorted(comparison.manifest_diff, key=_least_telling)
     ]
     yield from _labelled("manifest", changes, len(changes))
     yield from _schedule(comparison)
@@ -193,8 +192,9 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
     yield "time", f"{seconds:.2f} s"
 
 
-def _of_one_run_only(difference: ManifestDifference) -> bool:
-    return difference.recorded is None or difference.replayed is None
+def _least_telling(difference: ManifestDifference) -> tuple[bool, bool]:
+    """Another model comes first; last comes what one run alone has, as runs of two engines have it."""
+    return difference.key != "config.model", difference.recorded is None or difference.replayed is None
 
 
 def _schedule(comparison: Comparison) -> Iterator[tuple[str, str]]:

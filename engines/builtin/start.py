@@ -36,6 +36,10 @@ def start_builtin(
     armed, size = _armed(work, checkpoint, notify), config.engine.tensor_parallel_size
     if armed is not None:
         check_ranks(armed, size)
+    # before the engine: its weights are drawn by kernels
+    compiled = compiled_before()
+    if not compiled and config.engine.device == "cpu":
+        notify("compiling kernels for this machine: about a minute, once")
     if size == 1:
         engine = _engine(work, checkpoint, armed, progress=progress)
     else:
@@ -43,14 +47,18 @@ def start_builtin(
             _check_devices(size)
         ranks = Ranks.start(size)
         try:
-            if not compiled_before():
+            if not compiled:
                 ranks.meeting.timeout_s = COMPILING_LIMIT_S
             ranks.tell(work)
             engine = _engine(work, checkpoint, armed, ranks, progress)
         except BaseException:
             ranks.close()
             raise
-    _tell_of_compiling(engine, notify)
+    if engine.device is not None:
+        from detrec.kernels.launch import compiled_before as compiled_for_gpu
+
+        if not compiled_for_gpu():
+            notify("compiling kernels for this GPU as they are first used: half a minute, once")
     return engine
 
 
@@ -79,16 +87,6 @@ def _engine(
         progress=progress,
         ranks=ranks,
     )
-
-
-def _tell_of_compiling(engine: BuiltinEngine, notify: Callable[[str], None]) -> None:
-    if engine.device is not None:
-        from detrec.kernels.launch import compiled_before as compiled_for_gpu
-
-        if not compiled_for_gpu():
-            notify("compiling kernels for this GPU as they are first used: half a minute, once")
-    elif not compiled_before():
-        notify("compiling kernels for this machine: half a minute, once")
 
 
 def _check_devices(size: int) -> None:

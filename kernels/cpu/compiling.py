@@ -38,20 +38,25 @@ def _cache_folder() -> str:
 
 
 _FOLDER = _cache_folder()
+_places: set[str] = set()
+"""Where numba keeps the kernels that were imported: below the folder, by where their sources lie."""
 
 
 def _compile(function: Callable[..., Any], **options: bool) -> Any:
     theirs = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = _FOLDER
     try:
-        return numba.njit(cache=True, fastmath=False, error_model="numpy", nogil=True, **options)(function)
+        kernel = numba.njit(cache=True, fastmath=False, error_model="numpy", nogil=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = theirs
+    _places.add(kernel.stats.cache_path)
+    return kernel
 
 
 def compiled_before() -> bool:
-    """Has any kernel of these sources been compiled for this machine yet?"""
-    return next(Path(_FOLDER).rglob("*.nbc"), None) is not None
+    """Has any kernel that was imported been compiled on this machine, from where it lies, yet?"""
+    # numba compiles anew what another checkout or environment of the same sources has compiled
+    return any(next(Path(place).glob("*.nbc"), None) for place in _places)
 
 
 SHARE = 1 << 18

@@ -231,15 +231,16 @@ def test_a_long_value_is_cut():
     assert f'key: recorded "{"x" * 56}..., replayed 1' in to_text(found, seconds=0.5)
 
 
-def test_settings_that_both_runs_have_are_told_before_those_of_one():
+def test_another_model_is_told_first_and_settings_of_one_run_alone_last():
     differences = (
         ManifestDifference("block_size", None, 16),
         ManifestDifference("name", "transformers", "builtin"),
-        ManifestDifference("num_blocks", 8, None),
+        ManifestDifference("config.model", "a", "b"),
     )
     text = to_text(replace(diverged(), manifest_diff=differences), seconds=0.5)
     at = [text.index(f"{difference.key}: recorded") for difference in differences]
-    assert at[1] < at[0] < at[2]
+    assert len(at) == 3
+    assert at[2] < at[1] < at[0]
 
 
 def test_other_numbers_of_ranks_in_text_and_json():

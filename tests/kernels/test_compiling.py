@@ -1,5 +1,6 @@
 """Kernels that share rows among threads, and the folder their code is kept in."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from detrec.kernels.cpu import add, compiling, rms_norm, rope, silu_mul
 from tests.bits import assert_same_bits
+from tests.command import ROOT
 from tests.kernels.lanes import rough
 
 WEIGHT = rough(1, 96, seed=1)[0]
@@ -55,3 +57,27 @@ def test_the_cache_is_named_by_every_source(tmp_path):
     folder = found.stdout.strip()
     assert folder.startswith(f"{tmp_path}/kernels-")
     assert folder.rpartition("/")[2] == compiling._FOLDER.rpartition("/")[2]
+
+
+def test_kernels_that_another_copy_of_the_sources_compiled_are_not_compiled_before(tmp_path):
+    """Else the half minute that numba takes for this copy comes with no word."""
+    code = (
+        "import numpy as np; from detrec.kernels.cpu import add; "
+        "from detrec.kernels.cpu.compiling import compiled_before; x = np.ones((1, 4), np.float32); "
+        "print(compiled_before()); add.add(x, x, x); print(compiled_before())"
+    )
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "detrec", copy / "detrec", symlinks=False, ignore=shutil.ignore_patterns("__py*"))
+    said = []
+    for root in (ROOT, copy, copy):
+        environment = {"PATH": "", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.append(found.stdout.split())
+    assert said == [["False", "True"], ["False", "True"], ["True", "True"]]
