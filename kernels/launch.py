@@ -9,6 +9,7 @@ and called directly.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ try:
 except ImportError as error:
     raise EngineError(f"Triton cannot be imported: {error}", hint="pip install 'detrec[gpu]'") from error
 
-__all__ = ["INTERPRETED", "cdiv", "launch", "on_stream", "tl", "triton"]
+__all__ = [
+    "INTERPRETED", "cdiv", "launch", "on_stream", "processors", "shared_memory", "tl", "triton",
+]  # fmt: skip
 
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: TRITON_INTERPRET=1 when this was imported."""
@@ -48,6 +51,22 @@ def on_stream(stream: int) -> Iterator[None]:
 def compiled_before() -> bool:
     """Whether Triton's cache holds anything: kernels that it has compiled for whatever GPU."""
     return next(Path(knobs.cache.dir).glob("*/*.cubin"), None) is not None
+
+
+@functools.cache
+def _property(name: str) -> int:
+    driver = triton.runtime.driver.active
+    return int(driver.utils.get_device_properties(driver.get_current_device())[name])
+
+
+def processors() -> int:
+    """How many programs the GPU runs at once, where each fills a processor."""
+    return _property("multiprocessor_count")
+
+
+def shared_memory() -> int:
+    """Bytes of it that a program may have."""
+    return 1 << 20 if INTERPRETED else _property("max_shared_mem")
 
 
 def _kind(arg: Any) -> Any:

@@ -15,7 +15,7 @@ from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.attention_again import attend_again
 from detrec.kernels.gpu.attention_softmax import KV_BLOCK, LOG2E, PARTITION, dot, merge, visit
 from detrec.kernels.gpu.portable import narrow
-from detrec.kernels.launch import INTERPRETED, cdiv, launch, tl, triton
+from detrec.kernels.launch import INTERPRETED, cdiv, launch, shared_memory, tl, triton
 
 TILE_LINES = 128
 """Lines of a tile at most; a line is a pair of a row and one of the heads that share one of KV."""
@@ -119,22 +119,13 @@ def _tile_kernel(
         tl.store(flag + 1, 0)
 
 
-@functools.cache
-def _shared_memory() -> int:
-    """Bytes that a program may have."""
-    if INTERPRETED:
-        return 1 << 20
-    driver = triton.runtime.driver.active
-    return driver.utils.get_device_properties(driver.get_current_device())["max_shared_mem"]
-
-
 def _shape(head_dim: int) -> tuple[int, int]:
     """Lines and stages of a program, as registers and shared memory allow; no bit depends on either."""
     if head_dim > 128:
         return TILE_LINES // 2, 1
     # the queries, some barriers, then keys and values of each stage
     width = triton.next_power_of_2(head_dim) * 2
-    fitting = (_shared_memory() - TILE_LINES * width - 2048) // (2 * KV_BLOCK * width)
+    fitting = (shared_memory() - TILE_LINES * width - 2048) // (2 * KV_BLOCK * width)
     return TILE_LINES, min(3, fitting)
 
 

@@ -122,13 +122,14 @@ class FingerprintTable:
 
 
 def fingerprint_table(
-    arrays: Sequence[tuple[int, DeviceArray]], kernel: str = "table", edges: Sequence[int] = ()
-) -> FingerprintTable:
+    arrays: Sequence[tuple[int, DeviceArray]], kernel: str = "table", rows: int | None = None,
+    edges: Sequence[int] = (),
+) -> FingerprintTable:  # fmt: skip
     """The table of arrays [R, its width], each with its place: the row of `out` that it fills.
 
-    `edges`: bytes at whose multiples rows are cut, besides their ends.
+    `rows` is R, else the first one's; `edges`: bytes at whose multiples rows are cut, besides their ends.
     """
-    rows = arrays[0][1].shape[0]
+    rows = arrays[0][1].shape[0] if rows is None else rows
     some = [(*expect_rows(kernel, f"array {place}", x, rows), x.address, place) for place, x in arrays]
     # the widest rows take longest: they are started first
     sizes, strides, kinds, addresses, places = zip(*sorted(some, reverse=True), strict=True)
@@ -152,7 +153,7 @@ def fingerprints(arrays: Sequence[DeviceArray], out: DeviceArray) -> DeviceArray
     expect_out("fingerprints", out, (len(arrays), rows))
     for start in range(0, len(arrays), SLOTS):
         some = [*enumerate(arrays[start : start + SLOTS], start)]
-        table = fingerprint_table(some, "fingerprints")
+        table = fingerprint_table(some, "fingerprints", rows)
         launch(
             _fingerprints_kernel, (rows, len(some)), out, out.strides[0], *table.arguments(),
             UNIT=table.unit, ALIGNED=table.aligned, WORDS=table.warps * _words(table.warps), AHEAD=AHEAD,

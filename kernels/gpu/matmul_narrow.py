@@ -12,12 +12,15 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.portable import carry, narrow
-from detrec.kernels.launch import INTERPRETED, launch, tl, triton
+from detrec.kernels.launch import INTERPRETED, launch, shared_memory, tl, triton
 
 _INTERPRETED = tl.constexpr(INTERPRETED)
 
 PROCESSORS = 132
 """Of an H100, for which tiles are chosen; on another GPU they are as right, and may be slower."""
+
+BESIDES = 8 << 10
+"""Bytes of shared memory that stages leave to barriers and the output."""
 
 
 class Tile(NamedTuple):
@@ -100,15 +103,6 @@ def _descriptor(
     return TensorDescriptor(base, [leaves, shape[0], depth], [depth, stride, 1], [1, *block])
 
 
-@functools.cache
-def _shared_memory() -> int:
-    """Bytes that a program may have for its stages; some are kept for barriers and the output."""
-    if INTERPRETED:
-        return 1 << 20
-    driver = triton.runtime.driver.active
-    return driver.utils.get_device_properties(driver.get_current_device())["max_shared_mem"] - (8 << 10)
-
-
 def narrow_rows(
     x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray,
     tile: Tile | None = None, leaves: int = 1,
@@ -123,7 +117,7 @@ def narrow_rows(
         _descriptor(weight.address, weight.dtype, weight.shape, depth, (tile.cols, tile.depth), leaves),
         bias, out, rows, cols, depth // leaves, out.strides[0], LEAVES=leaves, SWAPPED=tile.swapped,
         BLOCK_M=tile.rows, BLOCK_N=tile.cols, BLOCK_K=tile.depth, num_warps=tile.num_warps,
-        num_stages=min(tile.num_stages, _shared_memory() // stage),
+        num_stages=min(tile.num_stages, (shared_memory() - BESIDES) // stage),
     )  # fmt: skip
 
 

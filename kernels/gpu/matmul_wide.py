@@ -22,7 +22,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 
 from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu.tma import after, barriers, descriptor, leaves_of, load, save
-from detrec.kernels.launch import cdiv, launch, triton
+from detrec.kernels.launch import cdiv, launch, processors, triton
 
 _RENAMED = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
 
@@ -230,12 +230,6 @@ def _wide_kernel(
     )
 
 
-@functools.cache
-def _processors() -> int:
-    driver = triton.runtime.driver.active
-    return driver.utils.get_device_properties(driver.get_current_device())["multiprocessor_count"]
-
-
 @functools.lru_cache(maxsize=1 << 12)
 def tile_of(rows: int, cols: int, processors: int, leaves: int = 1) -> Tile:
     """The tile whose rounds over the processors take the least time."""
@@ -250,10 +244,9 @@ def wide_rows(
 ) -> None:  # fmt: skip
     """out = x @ W^T + bias, bfloat16 or float16; TMA must reach x, weight and out; any number of rows."""
     (rows, depth), cols = x.shape, weight.shape[0]
-    processors = _processors()
-    tile = tile or tile_of(rows, cols, processors, leaves)
+    tile = tile or tile_of(rows, cols, processors(), leaves)
     pieces = tile.pieces * 2 if out.dtype == "float32" else tile.pieces
-    programs = min(-(-rows // TILE_ROWS) * -(-cols // tile.cols), processors)
+    programs = min(-(-rows // TILE_ROWS) * -(-cols // tile.cols), processors())
     launch(
         _wide_kernel, (programs,), leaves_of(x, leaves, HALF.value, DEPTH.value),
         leaves_of(weight, leaves, tile.cols, DEPTH.value), bias,

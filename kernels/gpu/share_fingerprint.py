@@ -116,7 +116,7 @@ def share_fingerprints(
             raise ValueError(f"{kernel}: array {i} is {list(x.shape)}, its share is [{rows}, {length}]")
     for start in range(0, len(arrays), SLOTS):
         some = [*enumerate(arrays[start : start + SLOTS], start)]
-        table = fingerprint_table(some, kernel, [x.dtype.itemsize * shares.unit for _, x in some])
+        table = fingerprint_table(some, kernel, rows, [x.dtype.itemsize * shares.unit for _, x in some])
         warps = FEW_WARPS if rows <= FEW_ROWS else MANY_WARPS
         launch(
             _share_fingerprints_kernel, (rows, len(some)), out, out.strides[0], shares.table, first,

@@ -115,6 +115,20 @@ def test_rows_of_others_are_left_out_on_the_host(made):
     assert second[1].tolist() == [[8, 9, 10, 11]]
 
 
+def test_only_a_probe_that_places_rows_is_told_where_they_lie():
+    placed = []
+
+    class Placing(Told):
+        def place(self, layout):
+            placed.append((self.steps, layout))
+
+    for probe in (Placing(), Told()):
+        Teller(probe, {"0.x"}).begin(STEP, [1, 2, 3], LAYOUT)
+    ((steps, layout),) = placed
+    assert len(steps) == 1
+    assert layout is LAYOUT
+
+
 def test_an_output_of_other_rows_than_the_layout_says(made):
     _, tensor = made
     teller = Teller(Told(), {"0.x"})

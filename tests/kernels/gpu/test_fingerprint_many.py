@@ -56,3 +56,6 @@ def test_rejects_arrays_of_other_rows():
     x = fresh((2, 3), "float32")
     with pytest.raises(ValueError, match=r"fingerprints: array 1 is float32 \[1, 3\], expected \[2, width\]"):
         fingerprints([x, x[:1]], fresh((2, 2), "uint64"))
+    # which a second launch reads
+    with pytest.raises(ValueError, match=f"fingerprints: array {SLOTS} is"):
+        fingerprints([x] * SLOTS + [x[:1]], fresh((SLOTS + 1, 2), "uint64"))

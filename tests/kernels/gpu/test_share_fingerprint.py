@@ -71,3 +71,5 @@ def test_rejects():
         hashed([fresh((2, 5), "float32")], table(share))
     with pytest.raises(ValueError, match="more than 3 spans"):
         table(Share(8, tuple(Span(i, i, 1) for i in range(4))))
+    with pytest.raises(ValueError, match=r"array 0 is float32 \[1, 4\], expected \[2, width\]"):
+        share_fingerprints([fresh((1, 4), "float32")], table(share), 0, fresh((1, 2), "uint64"))

@@ -34,7 +34,7 @@ def step(
 
 
 def launches() -> None:
-    attention_prefill._shared_memory = lambda: SHARED_MEMORY
+    attention_prefill.shared_memory = lambda: SHARED_MEMORY
     attention_prefill._hopper_tiles = lambda: None
     mixed = plan_step(np.repeat([0, 1], [1, 47]).astype(np.int32), np.r_[70, np.arange(47)], 7)
     for dtype in FLOATS:

@@ -11,7 +11,7 @@ from tests.kernels.gpu.launches.attention import SHARED_MEMORY, step
 
 def launches() -> None:
     plan = plan_step(np.zeros(300, np.int32), np.arange(300), 4)
-    attention_prefill._shared_memory = lambda: SHARED_MEMORY
+    attention_prefill.shared_memory = lambda: SHARED_MEMORY
     for architectures, kernel in (((90,), hopper_tiles), ((80, 100), None)):
         ahead.architectures = architectures
         attention_prefill._hopper_tiles = lambda kernel=kernel: kernel

@@ -13,7 +13,7 @@ def launches() -> None:
     # an H100 and a B200 have more
     for architectures, memory in (((80,), SHARED_MEMORY), ((90, 100), 232448)):
         ahead.architectures = architectures
-        attention_prefill._shared_memory = lambda memory=memory: memory
+        attention_prefill.shared_memory = lambda memory=memory: memory
         attention_prefill._hopper_tiles = lambda: None
         for dtype in ("bfloat16", "float16"):
             for head_dim in (64, 96, 128, 256):

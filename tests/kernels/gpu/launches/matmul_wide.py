@@ -8,8 +8,8 @@ from tests.kernels.gpu.ahead import absent
 
 
 def launches() -> None:
-    matmul_narrow._shared_memory = lambda: 96 << 10
-    matmul_wide._processors = lambda: 132
+    matmul_narrow.shared_memory = lambda: 104 << 10
+    matmul_wide.processors = lambda: 132
     for dtype in ("bfloat16", "float16"):
         x, w, bias = absent((4096, 896), dtype), absent((512, 896), dtype), absent((512,), "float32")
         # float16 is bfloat16's kernel with another instruction: one output will do
