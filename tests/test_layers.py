@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
 FREE = ("detrec.errors", "detrec.config", "detrec.schema")
-FRONT = {"errors", "config", "config_checks", "config_requests", "config_settings", "schema"}
+FRONT = {"errors", "config", "config_checks", "config_requests", "config_settings", "config_text", "schema"}
 HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual")
 
 

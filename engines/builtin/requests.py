@@ -49,7 +49,10 @@ def _prompt(request: RequestConfig, checkpoint: Checkpoint) -> Sequence[int]:
     if request.prompt_token_ids is not None:
         return request.prompt_token_ids
     if request.messages is not None:
-        return checkpoint.tokenizer().apply_chat(list(request.messages))
+        try:
+            return checkpoint.tokenizer().apply_chat(list(request.messages))
+        except ConfigError as error:
+            raise ConfigError(f"request {request.id}: {error}", hint=error.hint) from None
     return checkpoint.tokenizer().encode(request.prompt or "")
 
 
