@@ -179,6 +179,19 @@ def test_a_flipped_byte_is_one_line_and_a_hint(run, tmp_path, command):
     assert hint.startswith("hint: ")
 
 
+def test_verify_names_all_that_is_wrong(run, tmp_path):
+    path = tmp_path / "run.zarr"
+    shutil.copytree(run, path)
+    for name in ("events/kind/c/0", "rows/token/c/0", "steps/seconds/c/0"):
+        (path / name).unlink()
+    done = detrec("verify", path)
+    *others, error, hint = done.stderr.splitlines()
+    assert (done.code, done.stdout) == (2, "")
+    assert others == [f"{path}: {name}: is missing" for name in ("rows/token/c/0", "steps/seconds/c/0")]
+    assert error == f"detrec: error: {path}: events/kind/c/0: is missing (and 2 more)"
+    assert hint == "hint: record it again"
+
+
 def test_a_deleted_chunk_of_any_array_is_found(run, tmp_path):
     path = tmp_path / "run.zarr"
     shutil.copytree(run, path)
