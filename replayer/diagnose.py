@@ -99,8 +99,8 @@ def find(recorded: TraceReader, replayed: TraceReader, comparison: Comparison, m
         found, narrow = narrowed(found, place, sides)
         together = is_collective(narrow.name, _field(narrow.name), _most_ranks(configs))
         pair = held(found, narrow, sides, together=together)
-        if narrow != place or found.first.rank:
-            found = replace(found, kernels=kernels(pair) if pair.reference else found.kernels)
+        if pair.reference and pair.suspect and (narrow != place or found.first.rank):
+            found = replace(found, kernels=kernels(pair.reference, pair.suspect))
         if made.keep_tensors is not None:
             kept = {"recorded": pair.reference, "replayed": pair.suspect}
             keep(made.keep_tensors, **{side: one.moment for side, one in kept.items() if one})

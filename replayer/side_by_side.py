@@ -110,11 +110,9 @@ def measured(
     return replace(found, cache=cache_findings(ours, theirs, place, traces, written))
 
 
-def kernels(pair: Pair) -> tuple[str, str] | None:
+def kernels(reference: Held, suspect: Held) -> tuple[str, str] | None:
     """Which ran on the rank that is looked at, where they are not the same: a trace has those of rank 0."""
-    if pair.reference is None or pair.suspect is None:
-        return None
-    ran = pair.reference.moment.kernel, pair.suspect.moment.kernel
+    ran = reference.moment.kernel, suspect.moment.kernel
     return ran if ran[0] != ran[1] else None
 
 

@@ -1,11 +1,19 @@
 """A divergence on one rank alone: found on that rank, and looked into there."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detrec.config import serve_config
+from detrec.engines.builtin.cut import Cut
+from detrec.engines.builtin.seeded import SeededCheckpoint
+from detrec.engines.faults import FAULTS
+from detrec.engines.faults.base import Fault
+from detrec.engines.ops import Ops
+from detrec.kernels.cpu.packed import PANEL, PackedWeight
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
 from detrec.replayer.compare import compare
@@ -116,3 +124,42 @@ def test_two_traces_alone_send_to_a_replay_whatever_the_rank(traces, tmp_path):
         "of 2 ranks only 1 had other bits in 0.act: its memory, its weights or its processor",
     )
     assert "needed" in {evidence.kind for evidence in found.evidence}
+
+
+class TableBit(Fault):
+    """A bit of rank 1's part of the output layer turns before step 1: all ranks have its logits."""
+
+    name, cause, least_ranks = "table_bit", "corruption", 2
+    summary = source = ""
+    row, column, bit = 86, 5, 21
+
+    def equip(self, ops: Ops) -> Ops:
+        """Turn it in place, once."""
+        turned: list[str] = []
+
+        def matmul(name: str, x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None) -> np.ndarray:
+            here = self.group is not None and self.group.rank == 1
+            if here and self._now.index == 1 and name == "logits" and not turned:
+                turned.append(name)
+                words = weight.panels.view(np.uint32)
+                words[self.row // PANEL, self.column, self.row % PANEL] ^= np.uint32(1 << self.bit)
+            output: np.ndarray = ops.matmul(name, x, weight, bias)
+            return output
+
+        matmul.kernel = ops.matmul.kernel  # type: ignore[attr-defined]
+        return replace(ops, matmul=matmul)
+
+
+def test_what_one_rank_brought_to_all_is_found_whichever_rank_shows_it(traces, monkeypatch):
+    monkeypatch.setitem(FAULTS, TableBit.name, TableBit)
+    done = replay(traces[2], fault=TableBit.name, diagnose=True)
+    first = done.comparison.first
+    # rank 0 is the first that has the logits of rank 1
+    assert (first.step, first.op, first.rank) == (1, "logits", 0)
+    assert (done.diagnosis.cause, done.diagnosis.rule) == ("corruption", "one bit of a weight")
+    model = SeededCheckpoint("qwen2-tiny").config
+    element = (Cut(model, 1, 2).vocab_part + TableBit.row) * model.hidden_size + TableBit.column
+    tensor = "model.embed_tokens.weight"
+    assert done.diagnosis.summary == f"bit {TableBit.bit} of element {element} of {tensor} is flipped"
+    facts = {evidence.kind: evidence.facts for evidence in done.diagnosis.evidence}
+    assert facts["graft"]["unequal_inputs"] == ["weight"]
