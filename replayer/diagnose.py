@@ -124,13 +124,12 @@ def _configs(
 ) -> tuple[ServeConfig, ServeConfig]:
     """The recorded settings and the replay's.
 
-    Where one rank replayed what several recorded, and their number changes nothing, one rank runs both: then
-    its whole rows are what the ranks' shares add up to.
+    Where the number of ranks changes nothing, the replay's runs both: then ranks stand beside ranks.
     """
     from detrec.replayer.replay import replayed_config
 
-    one = found.ranks is not None and found.ranks.invariant and found.ranks.sizes[1] == 1
-    ours = ("engine.tensor_parallel_size=1",) if one else ()
+    same = found.ranks is not None and found.ranks.invariant
+    ours = (f"engine.tensor_parallel_size={found.ranks.sizes[1]}",) if same and found.ranks else ()
     return replayed_config(recorded, ours), replayed_config(recorded, overrides)
 
 
