@@ -36,6 +36,7 @@ class TransformersEngine:
 
     rank = Rank()
     device: Device | None = None
+    lasting = False
 
     def __init__(
         self,
