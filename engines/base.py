@@ -223,7 +223,7 @@ class Engine(Protocol):
 
     @property
     def lasting(self) -> bool:
-        """Do outputs in the host's memory stay as they are until seven more ops have run, or the step ends?"""
+        """Do outputs in the host's memory stay as they are until seven more ops ran or the step ends?"""
         ...
 
     def manifest(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A probe hands the writer one fingerprint for every row of every op, and nothing it was not told."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
 from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share, Span, summed
+from detrec.kernels.workspace import Workspace
 from detrec.recorder.probe import TraceProbe
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
@@ -219,9 +222,32 @@ def test_outputs_that_last_are_fingerprinted_as_those_that_do_not(few: int) -> N
         assert together.kernels == alone.kernels == tuple(f"kernel of {name}" for name in ops)
 
 
+# more than a layer takes: an engine that needs an array for longer would not give the same fingerprints
+KEPT = 20
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine on the CPU computed is overwritten as early as it may be."""
+    begin, empty, given = Workspace.begin, Workspace.empty, deque[np.ndarray]()
+
+    def begin_anew(self: Workspace, nbytes: int) -> None:
+        given.clear()
+        begin(self, nbytes)
+
+    def take(self: Workspace, *shape_and_dtype: Any) -> np.ndarray:
+        given.append(empty(self, *shape_and_dtype))
+        if len(given) > KEPT:
+            given.popleft().view(np.uint8)[...] = 0xFF
+        return given[-1]
+
+    monkeypatch.setattr(Workspace, "begin", begin_anew)
+    monkeypatch.setattr(Workspace, "empty", take)
+
+
 @pytest.mark.parametrize("level", ["op", "layer"])
 def test_an_engine_keeps_its_outputs_for_as_long_as_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: None, level: str
 ) -> None:
     requests = [{"id": name, "prompt": name * 3, "sampling": {"max_tokens": 5}} for name in "ab"]
     config = serve_config({"model": "builtin:qwen2-tiny", "requests": requests, "record": {"level": level}})
