@@ -37,6 +37,7 @@ class TransformersEngine:
     """
 
     rank = Rank()
+    lasting = False
 
     def __init__(
         self,
