@@ -96,6 +96,12 @@ class Explorer(Acting, Moving, Reading, App[None]):
         self.plan = layout.Layout.of(*event.size)
         self.arrange()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that opens the line below is one of the text's own letters where that is open."""
+        if action in ("find", "goto", "export"):
+            return len(self.screen_stack) == 1 and not self.part(Ask).has_class("-open")
+        return super().check_action(action, parameters)
+
     def action_help(self) -> None:
         """Every key."""
         self.push_screen(Help(self.palette))
