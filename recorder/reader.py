@@ -173,6 +173,14 @@ class TraceReader(RowColumns):
         """
         return self._rows_of(f"fingerprints/{rank}", start, stop, rank, checked)
 
+    def vouched_fingerprints(self, chunk: int, rows: np.ndarray, rank: int = 0) -> np.ndarray | None:
+        """Rows of a chunk of fingerprints, counted from its first and ascending, uint64 [rows, ops].
+
+        They alone are read; None where the chunk's digest was not looked at yet.
+        """
+        spec = self._specs[f"fingerprints/{rank}"]
+        return self._chunks.rows(spec, chunk, rows) if self._chunks.vouched(spec, chunk) else None
+
     @property
     def has_sketches(self) -> bool:
         """Were sketches kept?"""

@@ -7,6 +7,7 @@ import numpy as np
 from detrec.replayer.divergence import split_name
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.grid import Lines, Window, lines_of
+from detrec.replayer.survey.maps import born_columns
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import words
 from detrec.tui.field import Field, Shown
@@ -79,12 +80,7 @@ def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
     runs = survey.runs
     if runs is None or runs.comparison is None:
         return ()
-    rows, own = runs.comparison.divergent, runs.comparison.born
-    if request is None:
-        columns = runs.recorded.row_step[rows.row[own]]
-    else:
-        columns = rows.position[own & (rows.request == runs.ids.index(request))]
-    return tuple(np.unique(columns).tolist())
+    return tuple(born_columns(runs, request).tolist())
 
 
 def window_of(survey: Survey, key: Key, start: int, stop: int, bins: int, scale: int) -> Shown:

@@ -62,7 +62,9 @@ def _open(survey: Callable[[], Survey], write: Write, at: str) -> None:
             "the explorer needs a terminal", hint="detrec diff A B, and detrec info RUN, print the same facts"
         )
     from detrec.tui.app import Explorer
+    from detrec.tui.memory import give_back_early
     from detrec.tui.terminal import alone
 
+    give_back_early()
     with alone():
         Explorer(survey, write, at=at).run()

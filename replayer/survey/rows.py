@@ -121,15 +121,15 @@ def _read(
     ranks = range(runs.ranks) if rank is None else [rank]
     prints = np.zeros((2, len(ranks), len(rows), len(runs.ops)), np.uint64)
     for i, each in enumerate(ranks):
-        if runs.pairs is None or runs.replayed is None:
+        if runs.columns is None or runs.replayed is None:
             prints[0, i] = runs.recorded.take(rows, each)
         else:
-            columns = runs.pairs.columns
+            columns = runs.columns
             prints[0, i] = runs.recorded.take_lane(rows, columns.lanes[0], each, columns.recorded)
             prints[1, i] = runs.replayed.take_lane(others, columns.lanes[1], each, columns.replayed)
     # after the prints: what is found corrupt by reading them is shown as that
     states = np.stack([runs.states(rows, others, each) for each in ranks])
-    if runs.pairs is None:
+    if runs.columns is None:
         lost = (states == State.RECORDED) & (prints[0] == 0)
         corrupt = np.stack([runs.recorded.is_corrupt(rows, each) for each in ranks])
         states[lost] = State.MISSING
@@ -146,9 +146,9 @@ def _kernels(runs: Runs, side: Side | None, row: int) -> tuple[str, ...]:
     if side is None or row < 0:
         return ("",) * len(runs.ops)
     names = side.kernels_of(int(side.row_step[row]))
-    if runs.pairs is None:
+    if runs.columns is None:
         return names
-    columns = runs.pairs.columns
+    columns = runs.columns
     return tuple(names[at] for at in (columns.recorded if side is runs.recorded else columns.replayed))
 
 

@@ -58,7 +58,7 @@ class Survey:
         self._comparing = threading.Lock()
         self._schedule: Schedule | None = None
         self._open()
-        if comparison is not None and self.runs is not None and self.runs.pairs is not None:
+        if comparison is not None and self.runs is not None and self.runs.replayed is not None:
             self.runs.judge(comparison)
 
     @property
