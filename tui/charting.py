@@ -75,12 +75,12 @@ def title_of(survey: Survey, cell: Cell, level: Level) -> str:
     return f"{what} x positions of {request}"
 
 
-def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
+def _marks(survey: Survey, request: str | None) -> np.ndarray:
     """The columns in which a divergence was born."""
     runs = survey.runs
     if runs is None or runs.comparison is None:
-        return ()
-    return tuple(born_columns(runs, request).tolist())
+        return np.zeros(0, np.int64)
+    return born_columns(runs, request)
 
 
 def window_of(survey: Survey, key: Key, start: int, stop: int, bins: int, scale: int) -> Shown:

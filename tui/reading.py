@@ -17,6 +17,7 @@ from detrec.tui.framing import Framing
 from detrec.tui.heatmap import HeatMap
 from detrec.tui.kernels_pane import KernelsPane
 from detrec.tui.manifest_pane import ManifestPane
+from detrec.tui.memory import keep_all
 from detrec.tui.messages import (
     Arrived,
     Charted,
@@ -110,6 +111,7 @@ class Reading(Framing):
 
     def on_compared(self, message: Compared) -> None:
         """Now it is known what differs."""
+        keep_all()
         self.compared = True
         self.turn += 1
         self.headline()

@@ -57,6 +57,7 @@ class Survey:
         # a comparison takes seconds, in which everything else must be had
         self._comparing = threading.Lock()
         self._schedule: Schedule | None = None
+        self._kv: tuple[kv.KvUse | None, ...] | None = None
         self._open()
         if comparison is not None and self.runs is not None and self.runs.replayed is not None:
             self.runs.judge(comparison)
@@ -159,7 +160,10 @@ class Survey:
         """The KV blocks that each run held, by step; None where a manifest does not say how large
         they are.
         """
-        return tuple(kv.kv_use(side) for side in self._known.sides)
+        with self._lock:
+            if self._kv is None:
+                self._kv = tuple(kv.kv_use(side) for side in self._known.sides)
+            return self._kv
 
     def tokens(self, request: str) -> tokens.RequestTokens:
         """The tokens of a request in both runs. ValueError for a request that no run has.
@@ -199,7 +203,7 @@ class Survey:
         self._opened = [known for known, _ in found]
         self._sides = [None if reader is None else Side(reader) for _, reader in found]
         self.runs: Runs | None = None
-        self._schedule = None
+        self._schedule = self._kv = None
         self.problem = next((known.detail for known, reader in found if reader is None), "")
         readable = [side for side in self._sides if side is not None]
         if self._sides[0] is None:
