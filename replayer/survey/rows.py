@@ -66,19 +66,21 @@ def row_of(runs: Runs, cell: Cell, rank: int | None = None) -> Row:
     """Every op of the cell's row in causal order."""
     states, prints = _read(runs, np.array([cell.row]), np.array([cell.other]), rank)
     kernels = [_kernels(runs, side, row) for side, row in _standing(runs, cell)]
+    by_op, shown = states[:, 0].T.tolist(), prints[:, :, 0].tolist()
     ops = []
     for op, name in enumerate(runs.ops):
-        at = int(states[:, 0, op].argmax())
+        of_ranks = tuple(State(state) for state in by_op[op])
+        at = of_ranks.index(max(of_ranks))
         ops.append(
             OpOfRow(
                 op,
                 name,
                 split_name(name)[0],
-                State(int(states[at, 0, op])),
+                of_ranks[at],
                 at if rank is None else rank,
-                tuple(State(int(state)) for state in states[:, 0, op]),
-                int(prints[0, at, 0, op]),
-                int(prints[1, at, 0, op]),
+                of_ranks,
+                shown[0][at][op],
+                shown[1][at][op],
                 kernels[0][op],
                 kernels[1][op],
             )
@@ -99,19 +101,19 @@ def rows_of_op(runs: Runs, step: int, op: int, rank: int | None = None) -> tuple
         ]
         rows, others = rows[drawn], others[drawn]
     states, prints = _read(runs, rows, others, rank)
-    found = []
-    for i, (row, other) in enumerate(zip(rows.tolist(), others.tolist(), strict=True)):
-        at = int(states[:, i, op].argmax())
-        found.append(
-            RowOfOp(
-                runs.cell(row, other, op),
-                State(int(states[at, i, op])),
-                at if rank is None else rank,
-                int(prints[0, at, i, op]),
-                int(prints[1, at, i, op]),
-            )
+    worst = states[:, :, op].argmax(axis=0)
+    each = np.arange(len(rows))
+    return tuple(
+        RowOfOp(runs.cell(row, other, op), State(state), at if rank is None else rank, ours, theirs)
+        for row, other, state, at, ours, theirs in zip(
+            rows.tolist(),
+            others.tolist(),
+            states[worst, each, op].tolist(),
+            worst.tolist(),
+            *prints[:, worst, each, op].tolist(),
+            strict=True,
         )
-    return tuple(found)
+    )
 
 
 def _read(

@@ -149,7 +149,8 @@ class Side(RowColumns):
 
     def generation(self, request: int, step: Any) -> Any:
         """How often the request had been preempted when a step ran; an array for an array."""
-        return np.searchsorted(self.preempted(request), step, side="right")
+        at = self.preempted(request)
+        return np.searchsorted(at, step, side="right") if len(at) else 0 * step
 
     def _kept(self, rank: int, chunk: int) -> np.ndarray:
         key = rank, chunk
