@@ -55,8 +55,8 @@ def room(wanted: bool, output: str | None, tensors: str | None, *, diagnose: boo
         yield Room(output or str(Path(scratch) / "replayed.zarr"), tensors or kept)
 
 
-def made(mode: str, overrides: list[str] | None, fault: str) -> "Replayed":
+def made(mode: str, overrides: list[str] | None, fault: str, until: int | None = None) -> "Replayed":
     """How the second run was made."""
     from detrec.replayer.survey.command import Replayed
 
-    return Replayed(mode, tuple(overrides or ()), fault)
+    return Replayed(mode, tuple(overrides or ()), fault, until)

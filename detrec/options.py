@@ -19,7 +19,11 @@ Mode = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is already there.")]
 Tui = Annotated[
     bool | None,
-    typer.Option("--tui/--no-tui", help="Explore a divergence; by default on a terminal, without --json."),
+    typer.Option("--tui/--no-tui", help="Open the explorer; by default if it diverged, on a terminal."),
+]
+Until = Annotated[
+    int | None,
+    typer.Option(min=0, help="Replay up to the end of this step, and compare so far.", metavar="STEP"),
 ]
 At = Annotated[str, typer.Option("--at", metavar="PLACE", help="Where the explorer opens: 'r3:45 14.attn'.")]
 By = Annotated[

@@ -56,13 +56,15 @@ def to_json(
     hunt: Hunt | None = None,
     tolerance: Tolerance | None = None,
     by: str = "bits",
+    until: int | None = None,
 ) -> dict[str, Any]:
     """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null where not known.
 
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
     `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
     own ranks first differ in what all of them should have, and which ops could not be compared. With a
-    `tolerance` there is that; `by` "sketch" it decides the verdict.
+    `tolerance` there is that; `by` "sketch" it decides the verdict. `until` is there if the replay ended with
+    that step.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -85,6 +87,8 @@ def to_json(
         "replayed": str(replayed),
         "seconds": round(seconds, 6),
     }
+    if until is not None:
+        data["until"] = until
     if tolerance is not None:
         data["tolerance"] = report_tolerance.to_json(tolerance)
     if comparison.ranks > 1:
@@ -100,8 +104,9 @@ def to_text(
     hunt: Hunt | None = None,
     tolerance: Tolerance | None = None,
     by: str = "bits",
+    until: int | None = None,
 ) -> str:
-    """The verdict on the first line, then the cause with its evidence, then the facts of the comparison."""
+    """The verdict on the first line, as far as `until`, then the cause with its evidence, then the facts of the comparison."""
     cause = () if diagnosis is None else report_cause.lines(diagnosis)
     lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
     lines += () if tolerance is None else report_tolerance.lines(tolerance)
@@ -109,6 +114,8 @@ def to_text(
     lines += () if hunt is None else _hunt(hunt)
     by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
     heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
+    if until is not None:
+        heading += f", up to the end of step {until}"
     return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
 

@@ -54,6 +54,7 @@ def replay(
     diagnose: bool = False,
     keep_tensors: str | None = None,
     by_sketch: bool = False,
+    until: int | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -63,17 +64,19 @@ def replay(
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
     the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
-    must have sketches. Raises ReplayError where the schedule cannot be followed, TraceIncomplete where no
+    must have sketches. `until`: up to the end of that step, and compared so far. Raises ReplayError where the schedule cannot be followed, TraceIncomplete where no
     step was committed.
     """
     begin = time.perf_counter()
     if mode not in MODES:
         raise ConfigError(f"--mode {mode}: unknown mode", hint=f"modes: {', '.join(MODES)}")
-    recorded = TraceReader(trace)
+    recorded = TraceReader(trace, steps=None if until is None else until + 1)
     _require_steps(recorded)
     if by_sketch:
         require_sketches(recorded)
     config = replayed_config(recorded, overrides)
+    if until is not None:
+        _check_until(until, recorded, mode, config.engine.name)
     if by_sketch and not config.record.sketch:
         raise ConfigError(
             "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
@@ -88,7 +91,7 @@ def replay(
         raise ConfigError(f"--keep-tensors {keep_tensors}: is a file", hint="name a folder")
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
+        recording = _run(config, recorded, path, mode, fault, overwrite, notify, _drawn(recorded, progress))
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
         tolerance = (
@@ -111,6 +114,31 @@ def replay(
                 progress=progress,
             )
     return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)
+
+
+def _drawn(recorded: TraceReader, progress: Progress | None) -> Progress | None:
+    """Progress of a run by the tokens that the recorded one drew, which may have stopped early."""
+    if progress is None:
+        return None
+    told = progress
+
+    def drawn(what: str, done: int, total: int) -> None:
+        told(what, done, max(recorded.n_samples, done, 1) if what == "run" else total)
+
+    return drawn
+
+
+def _check_until(until: int, recorded: TraceReader, mode: str, engine: str) -> None:
+    """ConfigError where that step is not there, or nothing can stop at its end."""
+    if not 0 <= until < recorded.all_steps:
+        last = recorded.all_steps - 1
+        raise ConfigError(f"--until {until}: {recorded.path} has steps 0 to {last}", hint="name one of them")
+    if mode == "free" or engine == "fastdeploy":
+        what = "--mode free" if mode == "free" else "engine.name fastdeploy"
+        raise ConfigError(
+            f"--until {until}: with {what} no step need be the recorded one",
+            hint="leave --until out: the whole run is replayed",
+        )
 
 
 def _run(
