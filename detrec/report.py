@@ -8,7 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
-from detrec.printable import place_of, printable
+from detrec.printable import place_of, place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -106,7 +106,10 @@ def to_text(
     by: str = "bits",
     until: int | None = None,
 ) -> str:
-    """The verdict on the first line, as far as `until`, then the cause with its evidence, then the facts of the comparison."""
+    """The verdict on the first line, then the cause with its evidence, then the facts of the comparison.
+
+    `until`: the replay ended with that step.
+    """
     cause = () if diagnosis is None else report_cause.lines(diagnosis)
     lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
     lines += () if tolerance is None else report_tolerance.lines(tolerance)
@@ -131,8 +134,7 @@ def headline(comparison: Comparison) -> str:
         return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
-    where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
-    return f"diverged: first at {place_of(first)}{f', {where}' if comparison.ranks > 1 else ''}"
+    return f"diverged: first at {place_on_rank(first, comparison.ranks)}"
 
 
 def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:

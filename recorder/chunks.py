@@ -71,7 +71,9 @@ class CheckedChunks:
         begins = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         ends = np.append(begins[1:], len(rows)) - 1
         ranges = zip(
-            (rows[begins] * spec.row_bytes).tolist(), ((rows[ends] + 1) * spec.row_bytes).tolist(), strict=True
+            (rows[begins] * spec.row_bytes).tolist(),
+            ((rows[ends] + 1) * spec.row_bytes).tolist(),
+            strict=True,
         )
         data = self._store.parts(key, [*ranges])
         if data is None or len(data) != len(rows) * spec.row_bytes:

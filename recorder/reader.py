@@ -45,9 +45,9 @@ class Samples:
 class TraceReader(RowColumns):
     """The trace at `path`, a local path or any fsspec URL; of its `all_steps`, the first `steps` if given.
 
-    `status` is recording, complete or failed (`reason` says why), or partial where steps were left out. Row columns are int32 [n_rows] in the order
-    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only. `kinds`: what the
-    ranks hold of each op.
+    `status` is recording, complete or failed (`reason` says why), or partial where steps were left out. Row
+    columns are int32 [n_rows] in the order of the batch, step after step; `row_request` indexes `requests`.
+    Arrays are read-only. `kinds`: what the ranks hold of each op.
 
     Raises TraceError where there is no trace, TraceVersion where another detrec wrote it, TraceCorrupt, from
     here or from any later access, where its bytes are not those that were recorded.

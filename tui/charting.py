@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detrec.printable import printable
 from detrec.replayer.divergence import split_name
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.grid import Lines, Window, lines_of
 from detrec.replayer.survey.maps import born_columns
 from detrec.replayer.survey.survey import Survey
-from detrec.tui import words
 from detrec.tui.field import Field, Shown
 from detrec.tui.stand import Level
 
@@ -67,7 +67,7 @@ def title_of(survey: Survey, cell: Cell, level: Level) -> str:
     """What a map shows."""
     if level is Level.STEP:
         return "Layers x steps"
-    request = words.plain(cell.request)
+    request = printable(cell.request)
     if level is Level.LAYER or survey.runs is None:
         return f"Layers x positions of {request}"
     layer = split_name(survey.runs.ops[cell.op])[0]

@@ -40,7 +40,9 @@ KEYMAP = [
         display="/",
         priority=True,
     ),
-    _key("go.goto", "colon", "goto", "goto", "go to a step, request:position or op", display=":", priority=True),
+    _key(
+        "go.goto", "colon", "goto", "goto", "go to a step, request:position or op", display=":", priority=True
+    ),
     _key(
         "move.down", "enter", "down", "in", "one level deeper: step, layer, op, row, element", display="enter"
     ),

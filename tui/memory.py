@@ -1,4 +1,4 @@
-"""What the explorer asks of the allocator and of the collector: no more memory than it needs, and no pause."""
+"""What the explorer asks of allocator and collector: no more memory than it needs, and no pause."""
 
 import ctypes
 import gc

@@ -45,7 +45,7 @@ class Runs:
         if replayed is None:
             self.ops, self.ranks = recorded.ops, recorded.ranks
             self.ids = tuple(request.id for request in recorded.requests)
-            self._number = (np.arange(len(self.ids), dtype=np.int32),)
+            self._number: tuple[np.ndarray, ...] = (np.arange(len(self.ids), dtype=np.int32),)
             self.mask = recorded_columns(recorded, np.flatnonzero(recorded.draws_from)[:1])
             if recorded.corrupt:
                 # it was looked for where nothing can be read: all may be due
@@ -157,9 +157,7 @@ class Runs:
         if self.columns is None or self.replayed is None:
             return states_alone(self.recorded, self.mask, sample_ops(self.ops), rows, rank)
         sides = self.recorded, self.replayed
-        return states_of_pairs(
-            sides, self.columns, self.mask, self.lost, self.judged, rows, others, rank
-        )
+        return states_of_pairs(sides, self.columns, self.mask, self.lost, self.judged, rows, others, rank)
 
     def step_rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of steps [start, stop) in either run, and their steps, all int64 [rows], by step.

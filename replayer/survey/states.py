@@ -64,8 +64,8 @@ def states_of_pairs(
     """uint8 [rows, ops], the worst of all ranks where `rank` is None; a rank is a lane (`lanes.py`).
 
     `rows` and `others` are rows of either run, -1 where one has none: MISSING where that is `lost` (bool
-    [recorded rows]), else ABSENT. `mask`: the columns that any run records, bool [ops, lanes]. What is known to be equal is not read; without a judgement nothing is,
-    and what both have is RECORDED.
+    [recorded rows]), else ABSENT. `mask`: the columns that any run records, bool [ops, lanes]. What is known
+    to be equal is not read; without a judgement nothing is, and what both have is RECORDED.
     """
     out = np.zeros((len(rows), len(columns.names)), np.uint8)
     for start in range(0, len(rows), _BLOCK_ROWS):
