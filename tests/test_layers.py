@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
-FREE = ("detrec.errors", "detrec.config", "detrec.schema")
-FRONT = {"errors", "config", "config_checks", "config_requests", "config_settings", "schema"}
+FREE = ("detrec.errors", "detrec.config", "detrec.schema", "detrec.printable")
+FRONT = {"errors", "config", "config_checks", "config_requests", "config_settings", "schema", "printable"}
 HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual")
 
 
