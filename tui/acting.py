@@ -34,8 +34,9 @@ class Cancelled(Exception):
 
 def can_stop(recorded: TraceReader, how: Replayed) -> bool:
     """Can a replay made like this end with a recorded step?"""
-    engines = [recorded.manifest["config"]["engine"].get("name"), *how.overrides]
-    return how.mode != "free" and not {"fastdeploy", "engine.name=fastdeploy"} & {*engines}
+    engine = recorded.manifest.get("config", {}).get("engine", {})
+    foreign = engine.get("name") == "fastdeploy" or "engine.name=fastdeploy" in how.overrides
+    return how.mode != "free" and not foreign
 
 
 def _told(survey: Survey) -> str:
@@ -45,9 +46,8 @@ def _told(survey: Survey) -> str:
         return f"replayed {printable(survey.run)}: {survey.problem}"
     steps = runs.recorded.reader.all_steps
     if how.until is not None:
-        return (
-            f"replayed steps 0 to {how.until} of {steps:,}: {found.verdict} so far; R replays the whole run"
-        )
+        far = f"replayed up to step {how.until}, of {words.count(steps, 'step')}"
+        return f"{far}: {found.verdict} so far; R replays the whole run"
     why = "" if can_stop(runs.recorded.reader, how) else ", which cannot stop at a recorded step"
     return f"replayed the whole run{why}, {words.count(steps, 'step')}: {found.verdict}"
 

@@ -68,8 +68,8 @@ def condition_of(reader: TraceReader, corrupt: tuple[str, ...] = ()) -> Conditio
         detail = f"not closed: its recorder is still running or died; {reader.n_steps:,} steps were committed"
         return Condition(reader.path, "recording", detail, "what comes is shown as it comes", True, *about)
     if reader.status == "partial":
-        detail = f"steps 0 to {reader.n_steps - 1} of {reader.all_steps:,} were replayed"
-        return Condition(reader.path, "partial", detail, "R replays them all", True, *about)
+        detail = f"replayed up to step {reader.n_steps - 1}, of {reader.all_steps:,} steps"
+        return Condition(reader.path, "partial", detail, "R replays the whole run", True, *about)
     if reader.status == "failed":
         detail = f"its recorder failed after {reader.n_steps:,} steps: {reader.reason}"
         return Condition(reader.path, "failed", detail, "record it again", True, *about)

@@ -76,14 +76,16 @@ def test_a_replay_ends_with_the_step_one_stands_in_and_the_next_key_replays_all(
         await driver.write("step 5")
         await driver.press("r")
         await driver.until(lambda: not driver.app.busy)
-        assert driver.status == "replayed steps 0 to 5 of 51: identical so far; R replays the whole run"
+        assert driver.status == (
+            "replayed up to step 5, of 51 steps: identical so far; R replays the whole run"
+        )
         assert "PARTIAL" in driver.screen
         assert driver.app.survey.runs.replayed.n_steps == 6
         assert driver.app.place.cell.step == 5
         await driver.press("y")
         await driver.press("escape", "colon")
         await driver.write("step 6")
-        assert driver.status == "steps 0 to 5 were replayed: R replays them all"
+        assert driver.status == "replayed up to step 5: R replays the whole run"
         await driver.press("R")
         await driver.until(lambda: not driver.app.busy)
         assert driver.status == "replayed the whole run, 51 steps: identical"
@@ -102,7 +104,7 @@ def test_of_a_replay_that_diverged_the_next_one_is_made_alike(diverged):
     async def walk(driver):
         await driver.press("f", "r")
         await driver.until(lambda: not driver.app.busy)
-        assert driver.status.startswith("replayed steps 0 to 2 of 51: diverged so far")
+        assert driver.status.startswith("replayed up to step 2, of 51 steps: diverged so far")
         assert driver.app.survey.made_by == Replayed(fault="split_k_by_batch", until=2)
         assert driver.app.survey.first().cell.position == 90
         # the cause is looked into as it is of a whole replay
@@ -137,7 +139,7 @@ def test_a_trace_that_cannot_be_replayed_says_why(tmp_path, engine, says):
     async def walk(driver):
         await driver.press("r")
         await driver.until(lambda: not driver.app.busy)
-        assert driver.status.startswith("replay: ")
+        assert driver.status.startswith("replay up to step 0: ")
         assert says in driver.status
         assert driver.app.survey.other is None
 

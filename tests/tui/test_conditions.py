@@ -165,5 +165,9 @@ def test_what_is_being_opened_is_said_until_it_is_open(run):
             await pilot.pause()
             assert app.part(Banner).plain == "opening far/run.zarr and \\x1b[2J"
             opened.set()
+            while not app.idle:
+                await asyncio.sleep(0.01)
+            await pilot.pause()
+            assert "COMPLETE" in app.part(Banner).plain
 
     asyncio.run(look())
