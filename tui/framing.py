@@ -55,8 +55,7 @@ class Framing(App[None]):
             box.display = any(child.display for child in box.children)
         self.part(Tabs).here = pane
         if not self.part(Ask).has_class("-open"):
-            # not when there is time for it, when the line that asks may have the focus
-            screen.set_focus(self.pane(pane))
+            self.pane(pane).focus()
 
     def say(self, text: str, *, bad: bool = False, lasting: bool = False) -> None:
         """A message on the line above the keys."""
