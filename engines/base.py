@@ -45,17 +45,23 @@ class OpKind(StrEnum):
     PARTIAL = "partial"
 
 
+def _nobody_died() -> None:
+    """What a rank that is alone sees of the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rank:
     """Which of `size` ranks an engine is.
 
     `shares`: by op, what it holds of rows that are cut; `partial`: ops that give a summand of the whole.
+    `check` raises RankLost where another one has died.
     """
 
     index: int = 0
     size: int = 1
     shares: "Mapping[str, Share]" = field(default_factory=dict)
     partial: frozenset[str] = frozenset()
+    check: Callable[[], None] = field(default=_nobody_died, compare=False)
 
     def kinds(self, ops: Sequence[str]) -> tuple[OpKind, ...]:
         """What the ranks hold of each of `ops`."""

@@ -6,6 +6,7 @@ is killed when. A rank may be ahead of the marker: its digests then cover more r
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from detrec.errors import TraceError
@@ -68,12 +69,16 @@ class OtherRanks:
         """How many of rank 0's `own` steps all other ranks have on disk."""
         return min([own, *(seen.steps for seen in self._seen.values())])
 
-    def wait(self, steps: int, seconds: float) -> None:
-        """Wait until every rank has closed after `steps` steps; TraceError if one does not in `seconds`."""
+    def wait(self, steps: int, seconds: float, alive: Callable[[], None]) -> None:
+        """Wait until every rank has closed after `steps` steps; TraceError if one does not in `seconds`.
+
+        `alive` is called meanwhile, and raises where a rank can close no more.
+        """
         late = time.monotonic() + seconds
         for rank in self._seen:
             self.look()
             while (seen := self._seen[rank]).state == "recording" and time.monotonic() < late:
+                alive()
                 time.sleep(_PAUSE)
                 self.look()
             if seen.state != "closed":

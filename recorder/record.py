@@ -93,6 +93,7 @@ def run_recorded(
         kinds=engine.rank.kinds(names),
         sketch_parts=PARTS if config.record.sketch else 0,
         overwrite=overwrite,
+        alive=engine.rank.check,
     )
     with writer, _ending_ranks(engine), _probe(writer, names, engine) as probe:
         others = RankRecorder(output, writer.uuid) if engine.rank.size > 1 else None

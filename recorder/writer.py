@@ -4,7 +4,7 @@ A step is brought into arrays as it comes; commits write these first and the mar
 The final bytes are a function of what was recorded: when commits happened cannot be seen in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +47,8 @@ class TraceWriter:
 
     Of a run on several ranks this is rank 0's writer; the others' are RankWriters of the same path and
     `uuid`. `kinds` says of every op what the ranks hold of it. Only steps that all ranks have on disk are
-    committed, and closing waits `rank_seconds` for the others to close.
+    committed, and closing waits `rank_seconds` for the others to close, or until `alive` raises because one
+    has died.
 
     As a context manager, leaving it completes the trace, and an exception (Ctrl-C too) makes it a failed one.
     Raises TraceError where something is there already (unless `overwrite` is set and it is a trace) or the
@@ -68,13 +69,14 @@ class TraceWriter:
         commit_steps: int = 64,
         commit_seconds: float = 0.2,
         rank_seconds: float = 60.0,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         if not ops or len(set(ops)) != len(ops) or ranks < 1 or commit_steps < 1:
             raise ValueError("expected distinct ops, at least one rank and at least one step a commit")
         self.check_free(path, overwrite=overwrite)
         self._store = open_store(path)
         self._ops = tuple(ops)
-        self._rank_seconds = rank_seconds
+        self._rank_seconds, self._alive = rank_seconds, alive
         self.uuid = str(uuid4())
         self._identity = {"format_version": FORMAT_VERSION, "uuid": self.uuid}
         self._content = {"manifest": manifest, "ops": list(ops), "ranks": ranks}
@@ -148,7 +150,7 @@ class TraceWriter:
     def close(self) -> None:
         """Complete the trace; a second time changes nothing. TraceError where another rank does not close."""
         if self.status == "recording":
-            self._others.wait(self._counts["steps"] + len(self._pending), self._rank_seconds)
+            self._others.wait(self._counts["steps"] + len(self._pending), self._rank_seconds, self._alive)
             self._seal("complete", "")
 
     def fail(self, reason: str) -> None:

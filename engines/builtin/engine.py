@@ -5,6 +5,7 @@ caller's choice of scheduler, Ops table and forced tokens.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,6 +69,8 @@ class BuiltinEngine:
         which = (ranks.rank, ranks.meeting.world_size) if ranks else (0, 1)
         self.cut = Cut(checkpoint.config, *which)
         self.rank = rank_of(self.cut)
+        if ranks:
+            self.rank = replace(self.rank, check=ranks.meeting.check)
         self._fault = fault or Fault(lambda text: None)
         self.requests = requests = tuple(self._fault.requests(requests))
         self.op_names = tuple(op_names(checkpoint.config))

@@ -10,10 +10,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from detrec.errors import DetrecError, TraceCorrupt, TraceError
+from detrec.errors import DetrecError, RankLost, TraceCorrupt, TraceError
 from detrec.recorder.progress import Progress, progress_file, read_progress
 from detrec.recorder.rank_writer import RankWriter
 from detrec.recorder.reader import TraceReader
@@ -26,7 +27,7 @@ from tests.recorder.test_reader import assert_holds
 from tests.recorder.test_writer import content
 
 
-def start(path: Path, ranks: int = 2, **options: float) -> tuple[TraceWriter, RankWriter]:
+def start(path: Path, ranks: int = 2, **options: Any) -> tuple[TraceWriter, RankWriter]:
     """Rank 0 and rank 1 of a recording; every step is flushed and committed."""
     writer = open_writer(path, ranks=ranks, commit_steps=1, **options)
     return writer, RankWriter(path, 1, uuid=writer.uuid, flush_steps=1)
@@ -132,6 +133,23 @@ def test_a_rank_that_failed_says_why_and_nobody_waits(tmp_path: Path) -> None:
     play(run, writer, 0, 5)
     with pytest.raises(TraceError, match="rank 1, which has written 4 of 5 steps: MemoryError: no more"):
         writer.close()
+
+
+def test_a_rank_that_died_is_not_waited_for(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
+    deaths = iter([None, None, RankLost("rank 1 (process 7) died")])
+
+    def alive() -> None:
+        if death := next(deaths):
+            raise death
+
+    writer, other = start(path, rank_seconds=1000.0, alive=alive)
+    play(run, other, 0, 4)
+    with pytest.raises(RankLost, match="rank 1"), writer:
+        play(run, writer, 0, 5)
+    reader = TraceReader(path)
+    assert (reader.status, reader.n_steps) == ("failed", 4)
+    verify(path)
 
 
 def test_ranks_that_ran_other_steps_do_not_make_a_trace(tmp_path: Path) -> None:
