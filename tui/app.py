@@ -4,6 +4,7 @@ What reads a trace runs in threads, which post messages. A fact that is shown co
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -34,10 +35,12 @@ from detrec.tui.rows_pane import RowsPane
 from detrec.tui.schedule_pane import SchedulePane
 from detrec.tui.status import Status
 from detrec.tui.tabs import Tabs
-from detrec.tui.terminal import leaving_clean
+from detrec.tui.terminal import hung_up, leaving_clean
 from detrec.tui.theme import THEMES
 from detrec.tui.tokens_pane import TokensPane
 from detrec.tui.writing import Write
+
+_LOOK_S = 1.0
 
 
 class Explorer(Acting, Moving, Reading, App[None]):
@@ -97,6 +100,13 @@ class Explorer(Acting, Moving, Reading, App[None]):
         self.arrange()
         self.part(Banner).lines = opening(self._paths, self.palette)
         self.start_reading()
+        if not self.is_headless:
+            self.set_interval(_LOOK_S, self._leave_if_nobody_sees_it)
+
+    def _leave_if_nobody_sees_it(self) -> None:
+        # Textual would read the end of the terminal's input for ever
+        if hung_up(sys.__stdin__.fileno()):  # type: ignore[union-attr]
+            self.exit(return_code=2)
 
     def on_resize(self, event: events.Resize) -> None:
         """Other panes may fit."""

@@ -1,6 +1,7 @@
 """The terminal for the explorer alone: what libraries write meanwhile is kept from it."""
 
 import os
+import select
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,13 @@ def leaving_clean(driver: type[Driver]) -> type[Driver]:
             super().stop_application_mode()
 
     return Clean
+
+
+def hung_up(terminal: int) -> bool:
+    """Has the other end of it gone? SIGHUP tells only those whose controlling terminal it is."""
+    look = select.poll()
+    look.register(terminal, 0)
+    return bool(look.poll(0))
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class Terminal:
     def __init__(
         self, *args: object, columns: int = 80, lines: int = 24, kind: str = "xterm-256color"
     ) -> None:
-        self._screen, self._end = pty.openpty()
+        self._ends: tuple[int, ...] = pty.openpty()
+        self._screen, self._end = self._ends
         self.before = termios.tcgetattr(self._end)
         self.resize(columns, lines)
         environment = {**os.environ, "TERM": kind, "COLORTERM": "truecolor"}
@@ -44,8 +45,17 @@ class Terminal:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        os.close(self._screen)
-        os.close(self._end)
+        self._close()
+
+    def _close(self) -> None:
+        for end in self._ends:
+            os.close(end)
+        self._ends = ()
+
+    def hang_up(self, limit: float = 60.0) -> int:
+        """Close the terminal, which is nobody's controlling one: no signal tells of it. The exit code."""
+        self._close()
+        return self._process.wait(limit)
 
     def resize(self, columns: int, lines: int) -> None:
         """Another size, and the signal that tells of it."""

@@ -31,6 +31,12 @@ def test_explore_opens_follows_a_resize_and_leaves_the_terminal_as_it_was(run):
     assert re.sub(rb"\x1b\[[?>=<]?[\d;]*[a-zA-Z]", b"", rest).strip() == b""
 
 
+def test_an_explorer_whose_terminal_has_gone_ends(run):
+    with Terminal("explore", run) as terminal:
+        terminal.until("KV of 20")
+        assert terminal.hang_up() == 2
+
+
 def test_a_replay_that_diverges_opens_the_explorer_where_it_was_told_to(run):
     with Terminal("replay", run, "--fault", "bitflip", "--at", "greedy:93 1.act") as terminal:
         terminal.until("DIVERGED")
