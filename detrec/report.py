@@ -67,7 +67,8 @@ def to_json(
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
     `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
     own ranks first differ in what all of them should have, and which ops could not be compared. With a
-    `tolerance` there is that; `by` "sketch" it decides the verdict.
+    `tolerance` there is that; `by` "sketch" it decides the verdict, and where it is beyond tolerance elsewhere
+    than at `first`, which is of bits, so is the cause, and `cause.of` says so.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -75,14 +76,14 @@ def to_json(
     if flip and not math.isfinite(flip["margin"]):
         # a row with one token above -inf has no second, some engines keep none: JSON has neither number
         flip["margin"] = None
-    kernels = comparison.kernels
+    kernels, of_bits = comparison.kernels, _of_bits(comparison, tolerance, by)
     data = {
         "verdict": verdict(comparison, tolerance, by),
         "first": first,
         "counts": asdict(comparison.counts),
         "rows": asdict(comparison.rows),
         "kernels": None if kernels is None else {"recorded": kernels[0], "replayed": kernels[1]},
-        "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
+        "cause": None if diagnosis is None else report_cause.to_json(diagnosis, of_bits=of_bits),
         "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
         "schedule_diff": _schedule_json(comparison.schedule_diff),
@@ -106,13 +107,19 @@ def to_text(
     tolerance: Tolerance | None = None,
     by: str = "bits",
 ) -> str:
-    """The verdict on the first line, then the cause with its evidence, then the facts of the comparison."""
-    cause = () if diagnosis is None else report_cause.lines(diagnosis)
-    lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
-    lines += () if tolerance is None else report_tolerance.lines(tolerance)
+    """The verdict on the first line, then the cause with its evidence, then the facts of the comparison.
+
+    By sketch, what sketches tell comes first, then where bits differ and the cause of that.
+    """
+    by_sketch = by == "sketch" and comparison.verdict != "identical"
+    of_bits = _of_bits(comparison, tolerance, by)
+    cause = () if diagnosis is None else report_cause.lines(diagnosis, of_bits=of_bits)
+    why = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
+    sketches = () if tolerance is None else report_tolerance.lines(tolerance)
+    bits = _bits(comparison, placed=by_sketch)
+    lines = [*sketches, *bits, *why] if by_sketch else [*why, *sketches, *bits]
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
-    by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
     heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
     return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
@@ -156,12 +163,24 @@ def _first_json(first: Divergence) -> dict[str, Any]:
     return asdict(first) | {"recorded": _hex(first.recorded), "replayed": _hex(first.replayed)}
 
 
-def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
-    counts, rows, first = comparison.counts, comparison.rows, comparison.first
+def _of_bits(comparison: Comparison, tolerance: Tolerance | None, by: str) -> bool:
+    """Is the cause of other cells than the verdict?"""
+    return by == "sketch" and tolerance is not None and report_tolerance.elsewhere(tolerance, comparison.first)
+
+
+def _bits(comparison: Comparison, *, placed: bool) -> Iterator[tuple[str, str]]:
+    """The first fingerprints that differ; `placed`: where, which no headline says."""
+    first = comparison.first
     if first is not None:
-        yield "bits", _sides(_hex(first.recorded), _hex(first.replayed))
+        if placed:
+            yield "bits", f"first differ at {place_of(first)}"
+        yield "" if placed else "bits", _sides(_hex(first.recorded), _hex(first.replayed))
     if comparison.kernels is not None:
         yield "kernel", _sides(*(name or "none" for name in comparison.kernels))
+
+
+def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
+    counts, rows = comparison.counts, comparison.rows
     changes = [
         f"{difference.key}: {_sides(_value(difference.recorded), _value(difference.replayed))}"
         for difference in sorted(comparison.manifest_diff, key=_least_telling)

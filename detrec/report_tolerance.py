@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from detrec.printable import place_of
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.tolerance import Apart, Tolerance
 
 
@@ -49,6 +50,11 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
         )
     else:
         yield "sketch", "none is in both runs"
+
+
+def elsewhere(tolerance: Tolerance, first: Divergence | None) -> bool:
+    """Is the first cell beyond tolerance another than the first whose bits differ?"""
+    return tolerance.first is not None and (first is None or place_of(tolerance.first) != place_of(first))
 
 
 def _units(cell: Apart) -> str:
