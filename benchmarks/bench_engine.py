@@ -77,7 +77,8 @@ def _run(engine, config, level: str) -> tuple[float, float]:
         path = str(Path(folder) / "run.zarr")
         about = {"manifest": manifest(config, engine), "requests": engine.requests, "ops": names}
         with TraceWriter(path, **about) as writer:
-            return _timed(engine.run(engine.own_scheduler(), TraceProbe(writer, names), frozenset(names)))
+            probe = TraceProbe(writer, names, lasting=engine.lasting and level == "op")
+            return _timed(engine.run(engine.own_scheduler(), probe, frozenset(names)))
 
 
 def _timed(steps) -> tuple[float, float]:

@@ -13,6 +13,8 @@ from detrec import options as opt
 from detrec.console import note, say, show
 from detrec.examples import epilog
 
+PROBLEMS_SHOWN = 20
+
 app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -232,10 +234,13 @@ def verify(run: opt.Trace) -> None:
     """Check every byte of a trace against its digests: exit 2 when any is wrong."""
     from detrec import summary
     from detrec.recorder.reader import TraceReader
-    from detrec.recorder.verify import verify as check
+    from detrec.recorder.verify import examine, require_sound
     from detrec.replayer.agreement import ranks_disagree
 
-    found = check(run)
+    found = examine(run)
+    for problem in found.problems[1:PROBLEMS_SHOWN]:
+        note(problem)
+    require_sound(found)
     say(summary.verified(run, found, ranks_disagree(TraceReader(run))))
 
 

@@ -4,7 +4,7 @@ Keys carry FastDeploy's own names. Nothing is clamped, defaulted away or ignored
 cannot be honoured is refused, and the nearest known key is named.
 """
 
-import json
+import copy
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
@@ -23,8 +23,9 @@ from detrec.config_settings import (
     SamplingParams,
     ServeConfig,
 )
+from detrec.config_text import from_yaml, text_of
 from detrec.errors import ConfigError
-from detrec.schema import build, known_keys, require
+from detrec.schema import build, kind_of, known_keys, require, section
 
 __all__ = [
     "DEFAULT_SEED",
@@ -50,37 +51,24 @@ def load_config(
 
     Raises ConfigError for a missing file, malformed YAML, and all that `serve_config` refuses.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file", hint="name a serve.yaml; the README has one to copy"
-        ) from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory, not a serve.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(
-            f"{where}: not YAML: {problem}", hint="check indentation and quotes there"
-        ) from None
+    if not os.path.exists(path):
+        raise ConfigError(f"{path}: no such file", hint="name a serve.yaml; the README has one to copy")
+    if os.path.isdir(path):
+        raise ConfigError(f"{path}: is a directory, not a serve.yaml", hint="name the file in it")
+    data = from_yaml(text_of(path, hint="name a serve.yaml that you may read"), str(path))
     return serve_config(apply_overrides(data, overrides), base=path.parent, environ=environ, where=str(path))
 
 
 def apply_overrides(data: Any, overrides: Sequence[str]) -> Any:
     """`data` with each `a.b=value` set; values are read as YAML. The input is not changed."""
-    import yaml
-
-    data = json.loads(json.dumps(data)) if overrides else data
+    if not isinstance(data, dict):
+        # refused by who reads it
+        return data
+    data = copy.deepcopy(data) if overrides else data
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals or not key:
+        if not equals or not all(key.split(".")):
             raise ConfigError(
                 f"--set {text}: expected key=value", hint="for example --set engine.max_num_seqs=1"
             )
@@ -90,11 +78,11 @@ def apply_overrides(data: Any, overrides: Sequence[str]) -> Any:
             if isinstance(target, dict):
                 target = target.setdefault(name, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"--set {text}: {'.'.join(parents[: depth + 1])} is not a mapping")
-        try:
-            target[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
+                raise ConfigError(
+                    f"--set {text}: {'.'.join(parents[: depth + 1])} is not a mapping",
+                    hint="a list is set as a whole: --set 'requests=[{prompt: hello}]'",
+                )
+        target[last] = from_yaml(value, f"--set {key}")
     return data
 
 
@@ -103,28 +91,21 @@ def serve_config(
 ) -> ServeConfig:
     """A checked ServeConfig from plain data. `environ` None means: no environment variable is looked at."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected a mapping of settings, got {type(data).__name__}")
+        raise ConfigError(f"{where}: expected a mapping of settings, got {kind_of(data)}")
     astray = [f.name for f in fields(EngineConfig) if f.name in data]
     if astray:
         raise ConfigError(f"{where}: unknown key {astray[0]!r}", hint=f"did you mean engine.{astray[0]}?")
     known_keys(data, ServeConfig, where)
     require(data.get("model"), f"{where}: model", "missing", "for example model: builtin:qwen2-tiny")
-    given = data.get("engine") or {}
-    require(
-        isinstance(given, dict),
-        f"{where}: engine",
-        f"expected a mapping, got {type(given).__name__}",
-        "another engine is named by engine.name",
-    )
-    engine = dict(given)
+    engine = dict(section(data, "engine", where, hint="another engine is named by engine.name"))
     if environ is not None:
         _honour_environment(engine, environ)
-    section = _engine(engine, f"{where}: engine")
+    settings = _engine(engine, f"{where}: engine")
     config = ServeConfig(
-        model=_model_path(data["model"], base, where, foreign=section.name != "builtin"),
-        engine=section,
+        model=_model_path(data["model"], base, where, foreign=settings.name != "builtin"),
+        engine=settings,
         requests=requests_of(data.get("requests", []), base, where),
-        record=build(RecordConfig, data.get("record") or {}, f"{where}: record"),
+        record=build(RecordConfig, section(data, "record", where), f"{where}: record"),
     )
     check_together(config, where)
     return config
@@ -148,7 +129,7 @@ def _model_path(model: Any, base: Path, where: str, *, foreign: bool) -> str:
         raise ConfigError(f"{where}: model: expected a name or a path, got {model!r}")
     if model.startswith("builtin:") or Path(model).is_absolute():
         return model
-    path = base / Path(model).expanduser()
+    path = base / os.path.expanduser(model)
     # to a foreign engine it may be a name that only that engine can look up
     return model if foreign and not path.exists() else str(path)
 

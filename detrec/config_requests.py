@@ -1,12 +1,12 @@
 """The requests of serve.yaml: given inline, or in a .jsonl file with one object a line."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from detrec.config_settings import RequestConfig, SamplingParams
+from detrec.config_text import from_json, text_of
 from detrec.errors import ConfigError
-from detrec.schema import build
+from detrec.schema import build, kind_of, section
 
 
 def requests_of(data: Any, base: Path, where: str) -> tuple[RequestConfig, ...]:
@@ -14,24 +14,17 @@ def requests_of(data: Any, base: Path, where: str) -> tuple[RequestConfig, ...]:
     if isinstance(data, str):
         path = base / data
         where = str(path)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{path}: cannot be read: {error}", hint="requests: takes a list or a .jsonl file"
-            ) from None
+        # no other line end than this: JSON may hold what Python takes for one
+        lines = text_of(path, hint="requests: takes a list or a .jsonl file").split("\n")
         data, places = [], []
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    data.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise ConfigError(f"{path}:{number}: not JSON: {error.msg}") from None
+                data.append(from_json(line, f"{path}:{number}"))
                 places.append(f"{path}:{number}")
     elif isinstance(data, list | tuple):
         places = [f"{where}: requests[{index}]" for index in range(len(data))]
     else:
-        raise ConfigError(f"{where}: requests: expected a list or a .jsonl file, got {type(data).__name__}")
+        raise ConfigError(f"{where}: requests: expected a list or a .jsonl file, got {kind_of(data)}")
     requests = tuple(
         _request(entry, place, index) for index, (entry, place) in enumerate(zip(data, places, strict=True))
     )
@@ -48,10 +41,12 @@ def requests_of(data: Any, base: Path, where: str) -> tuple[RequestConfig, ...]:
 
 def _request(data: Any, where: str, index: int) -> RequestConfig:
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {type(data).__name__}")
+        raise ConfigError(f"{where}: expected a mapping, got {kind_of(data)}")
     entry = {"id": f"r{index}", **data}
-    entry["sampling"] = build(SamplingParams, entry.get("sampling") or {}, f"{where}: sampling")
+    entry["sampling"] = build(SamplingParams, section(entry, "sampling", where), f"{where}: sampling")
     request: RequestConfig = build(RequestConfig, entry, where)
+    if not request.id:
+        raise ConfigError(f"{where}: id is empty", hint="leave it out, or name the request")
     given = [
         name for name in ("prompt", "messages", "prompt_token_ids") if getattr(request, name) is not None
     ]

@@ -8,16 +8,18 @@ from detrec.config_engines import own_keys
 
 DEFAULT_SEED = 42
 MAX_SEED = 922337203685477580
+MOST = (1 << 31) - 1
+"""Of whatever is counted: a trace has int32 for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How one request is continued. `temperature: 0` is greedy; `top_k: 0` and `top_p: 1` are off."""
 
-    max_tokens: int = field(default=16, metadata={"min": 1})
-    min_tokens: int = field(default=0, metadata={"min": 0})
+    max_tokens: int = field(default=16, metadata={"min": 1, "max": MOST})
+    min_tokens: int = field(default=0, metadata={"min": 0, "max": MOST})
     temperature: float = field(default=1.0, metadata={"min": 0.0})
-    top_k: int = field(default=0, metadata={"min": 0})
+    top_k: int = field(default=0, metadata={"min": 0, "max": MOST})
     top_p: float = field(default=1.0, metadata={"above": 0.0, "max": 1.0})
     min_p: float = field(default=0.0, metadata={"min": 0.0, "max": 1.0})
     repetition_penalty: float = field(default=1.0, metadata={"above": 0.0})
@@ -37,7 +39,7 @@ class RequestConfig:
     prompt: str | None = None
     messages: tuple[dict[str, str], ...] | None = None
     prompt_token_ids: tuple[int, ...] | None = None
-    arrival: int = field(default=0, metadata={"min": 0})
+    arrival: int = field(default=0, metadata={"min": 0, "max": MOST})
     sampling: SamplingParams = SamplingParams()
 
 
@@ -58,15 +60,15 @@ class EngineConfig:
     deterministic: bool = True
     tensor_parallel_size: int = field(default=1, metadata={"min": 1, "max": 8})
     reduction: str = field(default="ranks", metadata={"choices": ("ranks", "tp_invariant")})
-    max_model_len: int = field(default=2048, metadata={"min": 2})
-    max_num_seqs: int = field(default=8, metadata={"min": 1})
-    max_num_batched_tokens: int = field(default=512, metadata={"min": 1})
-    block_size: int = field(default=16, metadata={"min": 1, "power_of_two": True})
-    num_gpu_blocks_override: int | None = field(default=None, metadata={"min": 1})
+    max_model_len: int = field(default=2048, metadata={"min": 2, "max": MOST})
+    max_num_seqs: int = field(default=8, metadata={"min": 1, "max": MOST})
+    max_num_batched_tokens: int = field(default=512, metadata={"min": 1, "max": MOST})
+    block_size: int = field(default=16, metadata={"min": 1, "max": MOST, "power_of_two": True})
+    num_gpu_blocks_override: int | None = field(default=None, metadata={"min": 1, "max": MOST})
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     use_cudagraph: bool = True
-    split_kv_size: int = field(default=16, metadata={"min": 1, "power_of_two": True})
+    split_kv_size: int = field(default=16, metadata={"min": 1, "max": MOST, "power_of_two": True})
     seed: int | None = field(default=None, metadata={"min": 0, "max": MAX_SEED})
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"derived": True})
 

@@ -31,6 +31,9 @@ def _run() -> int | None:
         code: int | None = app(standalone_mode=False)
         return _interrupted() if code == interrupt.CODE else code
     except DetrecError as error:
+        # what came of a trace that could not be ended in good order
+        for text in getattr(error, "__notes__", ()):
+            console.note(text)
         return _refused(str(error), error.hint)
     except SystemExit as error:
         # raised by who prints helps and completions: a reader that left has seen what it wanted

@@ -31,10 +31,25 @@ def require(value: Any, where: str, problem: str, hint: str) -> None:
         raise ConfigError(f"{where}: {problem}", hint=hint)
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in a reader's words."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def section(data: Mapping[str, Any], key: str, where: str, hint: str = "") -> dict[str, Any]:
+    """The mapping at `key`, empty where there is nothing; ConfigError for anything else."""
+    found = data.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where}: {key}: expected a mapping, got {kind_of(found)}", hint=hint)
+    return found
+
+
 def build(cls: type[T], data: Any, where: str) -> T:
     """`cls(**data)` with every key known, every value of the field's type and inside its bounds."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {type(data).__name__}")
+        raise ConfigError(f"{where}: expected a mapping, got {kind_of(data)}")
     known_keys(data, cls, where)
     hints = get_type_hints(cls)
     values = {}
@@ -65,13 +80,50 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         key, item = get_args(hint)
         return {_convert(k, key, where): _convert(v, item, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{where}: expected a number that a float holds, got {value}") from None
     # bool is an int to Python, never to a reader of serve.yaml
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{where}: expected {_NAMES.get(hint, hint.__name__)}, got {value!r}")
+        raise ConfigError(
+            f"{where}: expected {_NAMES.get(hint, hint.__name__)}, got {value!r}",
+            hint="YAML takes it for text: leave out quotes, and write 1e-3 as 1.0e-3"
+            if hint in (int, float) and _is_number(value)
+            else "",
+        )
+    if isinstance(value, str):
+        _text(value, where)
     return value
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: str, where: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{where}: expected text, got half a character at {error.start}: {value!r}",
+            hint="\\ud800 to \\udfff are no characters by themselves",
+        ) from None
+
+
+_KINDS = {
+    type(None): "nothing",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 

@@ -166,8 +166,9 @@ class Probe(Protocol):
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
         """Operation `name` gave `output`, one leading index a row, by `kernel`.
 
-        The output is valid during this call only: engines reuse its memory. One that lies on a GPU is a
-        DeviceArray, computed when the GPU gets there, and valid until a whole layer more was reported.
+        The output is valid during this call only: engines reuse its memory, if later where an engine says
+        that outputs are `lasting`. One that lies on a GPU is a DeviceArray, computed when the GPU gets there,
+        and valid until a whole layer more was reported.
         """
         ...
 
@@ -219,6 +220,11 @@ class Engine(Protocol):
     @property
     def device(self) -> "Device | None":
         """The GPU whose memory holds the ops' outputs; None where they are in the host's."""
+        ...
+
+    @property
+    def lasting(self) -> bool:
+        """Do outputs in the host's memory stay as they are until seven more ops ran or the step ends?"""
         ...
 
     def manifest(self) -> dict[str, Any]:

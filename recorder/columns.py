@@ -24,6 +24,8 @@ class Columns:
         self._memory = np.zeros(size, np.uint8)
         self._threads = ChunkThreads(store) if store.patches_in_place else None
         self.by_path = {spec.path: Column(spec, store, self._chunk(spec), self._threads) for spec in specs}
+        # those that threads finish
+        self._apart = [column for column in self.by_path.values() if not column.spec.compressed]
 
     def store(self) -> None:
         """Bring the files up to the rows that were put."""
@@ -51,7 +53,7 @@ class Columns:
     @property
     def settled(self) -> bool:
         """Does no thread have anything left to do?"""
-        return all(column.settled for column in self.by_path.values())
+        return all(column.settled for column in self._apart)
 
     def tails(self) -> dict[str, tuple[int, str]]:
         """By path the rows of the unfinished chunk and their digest."""

@@ -1,7 +1,8 @@
 """TraceProbe: fingerprints what an engine computes as it is computed, and writes a step when it is over.
 
 An engine must not change an array that it has reported: one that is reported twice in a row, as by an
-all-reduce over one rank, is fingerprinted once.
+all-reduce over one rank, is fingerprinted once. Where rows are few, to ask for a fingerprint takes longer
+than to compute it: outputs that last are then kept for a moment, and some are fingerprinted by one call.
 """
 
 import time
@@ -15,6 +16,12 @@ from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share
 from detrec.recorder.steps import Record, StepWriter
 
+# outputs that are fingerprinted by one call, and the rows of a step up to which they are
+FEW, _FEW_ROWS = 8, 4
+
+# the index of ops that are not
+_ALONE = -2
+
 Fingerprint = Callable[[np.ndarray, np.ndarray], Any]
 """`fingerprint(x [rows, width], out uint64 [rows])`."""
 
@@ -22,9 +29,10 @@ Fingerprint = Callable[[np.ndarray, np.ndarray], Any]
 class TraceProbe:
     """Records the ops named in `ops`, those of `writer` in their order, of one rank.
 
-    `shares`: by op, what this rank holds of rows that are cut over ranks. An op that a step does not report
-    has fingerprint 0 and no kernel. Raises ValueError for an output that has not one leading index a row,
-    KeyError for an op that is not recorded.
+    `shares`: by op, what this rank holds of rows that are cut over ranks. `lasting`: an output stays as it is
+    until seven more have been reported, or the step is over. An op that a step does not report has
+    fingerprint 0 and no kernel. Raises ValueError for an output that has not one leading index a row,
+    KeyError for an op that is not recorded; of a lasting one, as late as that.
     """
 
     def __init__(
@@ -34,6 +42,7 @@ class TraceProbe:
         *,
         shares: Mapping[str, Share] | None = None,
         fingerprint: Fingerprint | None = None,
+        lasting: bool = False,
     ) -> None:
         from detrec.kernels.cpu import fingerprint as kernel
 
@@ -41,6 +50,15 @@ class TraceProbe:
         self._fingerprint = fingerprint or kernel.fingerprint
         self._share_fingerprint = kernel.share_fingerprint
         self._writer = writer
+        # what was told and not looked at, in a step in which that may be
+        self._waiting: list[tuple[str, Any, str]] = []
+        self._lasting, self._some = lasting and not self._sketcher, False
+        if self._lasting:
+            from detrec.kernels.cpu.fingerprint_few import fingerprint_few
+
+            self._few = fingerprint_few
+        # by names of ops that waited together, the index of the first
+        self._starts: dict[tuple[str, ...], int] = {}
         shares = shares or {}
         self._ops = {name: (index, name in SAMPLE_OPS, shares.get(name)) for index, name in enumerate(ops)}
         self._memory = np.zeros(0, np.uint64)
@@ -71,12 +89,49 @@ class TraceProbe:
         self._sample_rows = np.array(step.sample_rows, np.intp)
         self._sampled = np.zeros(len(self._sample_rows), np.uint64)
         self._kernels = [""] * len(self._ops)
-        self._seen = None
+        self._seen, self._waiting = None, []
+        self._some = self._lasting and step.rows <= _FEW_ROWS
         if self._sketcher:
             self._sketcher.begin(step.rows)
 
     def op(self, name: str, output: Any, rank: int, kernel: str) -> None:
-        """Fingerprint `output`, a row at a time."""
+        """Fingerprint `output`, a row at a time; or keep it for a moment."""
+        if not self._some:
+            self._put(name, output, kernel)
+            return
+        waiting = self._waiting
+        waiting.append((name, output, kernel))
+        if len(waiting) == FEW:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Fingerprint what waits."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) == FEW:
+            names, outputs, kernels = zip(*waiting, strict=True)
+            start = self._starts.get(names)
+            if start is None:
+                start = self._starts[names] = self._start(names)
+            if start >= 0 and self._put_few(outputs, start):
+                self._kernels[start : start + FEW] = kernels
+                return
+        for name, output, kernel in waiting:
+            self._put(name, output, kernel)
+
+    def _put_few(self, outputs: Sequence[np.ndarray], start: int) -> bool:
+        """Fingerprint them by one call, if they are what it takes."""
+        try:
+            return bool(self._few(*outputs, self._memory, start * self._rows, self._rows))
+        except TypeError:
+            return False
+
+    def _start(self, names: Sequence[str]) -> int:
+        """The index of the first of `names`, if they follow each other and have all rows, and whole ones."""
+        indices, samples, shares = zip(*(self._ops[name] for name in names), strict=True)
+        follow = list(indices) == list(range(indices[0], indices[0] + FEW))
+        return indices[0] if follow and not any(samples) and not any(shares) else _ALONE
+
+    def _put(self, name: str, output: np.ndarray, kernel: str) -> None:
         index, samples, share = self._ops[name]
         self._kernels[index] = kernel
         if self._sketcher:
@@ -99,6 +154,7 @@ class TraceProbe:
     def sampled(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         """The step is over: hand it to the writer."""
         assert self._step is not None, "sampled before any step"
+        self._flush()
         # nothing of the engine's may be kept alive or looked at after its step
         self._seen = None
         seconds = time.perf_counter() - self._started

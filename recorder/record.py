@@ -143,7 +143,9 @@ def _probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "Iterato
 
 def _open_probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
     if engine.device is None:
-        return TraceProbe(writer, names, shares=engine.rank.shares)
+        # between two ops that are reported any number may run that are not
+        lasting = engine.lasting and len(names) == len(engine.op_names)
+        return TraceProbe(writer, names, shares=engine.rank.shares, lasting=lasting)
     from detrec.recorder.device_probe import DeviceProbe
 
     return DeviceProbe(writer, names, engine.device, shares=engine.rank.shares)

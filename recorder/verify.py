@@ -30,12 +30,17 @@ class Verification:
 def verify(path: str | Path) -> Verification:
     """Check the trace at `path`. TraceCorrupt if anything is wrong; otherwise raises as TraceReader does."""
     found = examine(path)
+    require_sound(found)
+    return found
+
+
+def require_sound(found: Verification) -> None:
+    """Raise TraceCorrupt, naming the first problem, if there is any."""
     if found.problems:
         more = len(found.problems) - 1
         raise TraceCorrupt(
             found.problems[0] + (f" (and {more} more)" if more else ""), hint="record it again"
         )
-    return found
 
 
 def examine(path: str | Path) -> Verification:

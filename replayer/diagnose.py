@@ -99,8 +99,8 @@ def find(recorded: TraceReader, replayed: TraceReader, comparison: Comparison, m
         found, narrow = narrowed(found, place, sides)
         together = is_collective(narrow.name, _field(narrow.name), _most_ranks(configs))
         pair = held(found, narrow, sides, together=together)
-        if narrow != place or found.first.rank:
-            found = replace(found, kernels=kernels(pair) if pair.reference else found.kernels)
+        if pair.reference and pair.suspect and (narrow != place or found.first.rank):
+            found = replace(found, kernels=kernels(pair.reference, pair.suspect))
         if made.keep_tensors is not None:
             kept = {"recorded": pair.reference, "replayed": pair.suspect}
             keep(made.keep_tensors, **{side: one.moment for side, one in kept.items() if one})
@@ -124,13 +124,12 @@ def _configs(
 ) -> tuple[ServeConfig, ServeConfig]:
     """The recorded settings and the replay's.
 
-    Where one rank replayed what several recorded, and their number changes nothing, one rank runs both: then
-    its whole rows are what the ranks' shares add up to.
+    Where the number of ranks changes nothing, the replay's runs both: then ranks stand beside ranks.
     """
     from detrec.replayer.replay import replayed_config
 
-    one = found.ranks is not None and found.ranks.invariant and found.ranks.sizes[1] == 1
-    ours = ("engine.tensor_parallel_size=1",) if one else ()
+    same = found.ranks is not None and found.ranks.invariant
+    ours = (f"engine.tensor_parallel_size={found.ranks.sizes[1]}",) if same and found.ranks else ()
     return replayed_config(recorded, ours), replayed_config(recorded, overrides)
 
 

@@ -212,9 +212,10 @@ def ranks(found: Ranks) -> Evidence | None:
     recorded, replayed = found.sizes
     texts = []
     if recorded != replayed:
-        texts.append(f"recorded on {recorded} ranks, replayed on {replayed}: partial sums are not comparable")
-    elif 0 < len(found.differ) < recorded:
-        texts.append(f"of {recorded} ranks only {_some(found.differ)} differ")
+        unseen = ": partial sums are not comparable" if found.equal_partials is None else ""
+        texts.append(f"recorded on {recorded} ranks, replayed on {replayed}{unseen}")
+    if 0 < len(found.differ) < replayed:
+        texts.append(f"of {replayed} ranks only {_some(found.differ)} differ")
     if found.equal_partials is not None:
         equal = "every rank's partial is equal, only the sum differs"
         texts.append(equal if found.equal_partials else "the ranks' partials differ")

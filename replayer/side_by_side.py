@@ -5,12 +5,15 @@ The reference is the recorded run again, the suspect is the replay again.
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from detrec.kernels.share import summed
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.capture import Moment
 from detrec.replayer.collective import ranks_again, summand_of
 from detrec.replayer.divergence import Divergence, split_name
 from detrec.replayer.experiments import Held, graft, named
-from detrec.replayer.findings import Difference, Findings, Reference, Weight
+from detrec.replayer.findings import Difference, Findings, Ranks, Reference, Weight
 from detrec.replayer.rerun import Side
 from detrec.replayer.tensor_diff import difference
 from detrec.replayer.weights import changed_in_memory
@@ -35,10 +38,9 @@ class Pair:
 
 def given_again(found: Findings, place: Place, sides: Sides) -> tuple[Findings, Sides]:
     """What either run gave at the divergent cell; those are left that came there."""
-    at, lane = (place.request, place.position), found.first.rank or 0
     cell = found.first.recorded, found.first.replayed
     both = sides.reference, sides.suspect
-    ours, theirs = (None if side is None else side.print_at(place.name, at, lane) for side in both)
+    ours, theirs = (None if side is None else _cell(side, place, found.first.rank) for side in both)
     found = replace(found, replays=sum(side is not None for side in both))
     if sides.reference is not None:
         found = replace(found, reference=Reference(ours == cell[0]))
@@ -54,20 +56,15 @@ def narrowed(found: Findings, place: Place, sides: Sides) -> tuple[Findings, Pla
         return found, place
     first = _first_untraced(ours, theirs, place)
     if first is None:
-        return found, place
+        return _rank_by_rank(found, place, ours, theirs), place
     name, (request, position), rank = first
-    sums = name, summand_of(name)
-    here, there = (
-        [[each.get(op, {}).get((request, position), 0) for each in side.prints] for op in sums]
-        for side in (ours, theirs)
-    )
-    ranks = found.ranks and ranks_again(found.ranks, (here[0], there[0]), (here[1], there[1]))
+    moved = replace(place, name=name, request=request, position=position)
+    here, there = _by_rank(ours, moved, name), _by_rank(theirs, moved, name)
     layer, op = split_name(name)
-    lane = None if found.first.rank is None else rank
-    at = Divergence(found.first.step, request, position, layer, op, lane, here[0][rank], there[0][rank])
+    lane = None if found.first.rank is None and len(ours.prints) == 1 else rank
+    at = Divergence(found.first.step, request, position, layer, op, lane, here[rank], there[rank])
     # which kernels ran is seen where both are held
-    found = replace(found, first=at, ranks=ranks, kernels=None)
-    return found, replace(place, name=name, request=request, position=position)
+    return replace(found, first=at, ranks=_ranks(found, moved, ours, theirs), kernels=None), moved
 
 
 def reproduced(found: Findings) -> bool:
@@ -110,12 +107,48 @@ def measured(
     return replace(found, cache=cache_findings(ours, theirs, place, traces, written))
 
 
-def kernels(pair: Pair) -> tuple[str, str] | None:
+def kernels(reference: Held, suspect: Held) -> tuple[str, str] | None:
     """Which ran on the rank that is looked at, where they are not the same: a trace has those of rank 0."""
-    if pair.reference is None or pair.suspect is None:
-        return None
-    ran = pair.reference.moment.kernel, pair.suspect.moment.kernel
+    ran = reference.moment.kernel, suspect.moment.kernel
     return ran if ran[0] != ran[1] else None
+
+
+def _cell(side: Side, place: Place, lane: int | None) -> int | None:
+    """The fingerprint of the divergent cell, as it was compared: of one rank, or summed over all."""
+    at = place.request, place.position
+    if lane is not None:
+        return side.print_at(place.name, at, lane)
+    shares = _by_rank(side, place, place.name)
+    return int(summed(np.array(shares, np.uint64))) if all(shares) else None
+
+
+def _rank_by_rank(found: Findings, place: Place, ours: Side, theirs: Side) -> Findings:
+    """What the traces, of other numbers of ranks, could not compare rank by rank."""
+    if found.ranks is None or found.ranks.sizes[0] == found.ranks.sizes[1] or len(ours.prints) == 1:
+        return found
+    found = replace(found, ranks=_ranks(found, place, ours, theirs))
+    if found.first.rank is not None:
+        return found
+    here, there = _by_rank(ours, place, place.name), _by_rank(theirs, place, place.name)
+    rank = next((rank for rank in range(len(here)) if here[rank] != there[rank]), None)
+    if rank is None:
+        return replace(found, first=replace(found.first, rank=0, recorded=here[0]))
+    return replace(found, first=replace(found.first, rank=rank, recorded=here[rank], replayed=there[rank]))
+
+
+def _ranks(found: Findings, place: Place, ours: Side, theirs: Side) -> Ranks | None:
+    """What the ranks gave at the place, and brought to it, when both were run again."""
+    outputs, summands = (
+        (_by_rank(ours, place, name), _by_rank(theirs, place, name))
+        for name in (place.name, summand_of(place.name))
+    )
+    return found.ranks and ranks_again(found.ranks, outputs, summands)
+
+
+def _by_rank(side: Side, place: Place, name: str) -> list[int]:
+    """Each rank's fingerprint of an op at the place; 0 where it was not captured."""
+    at = place.request, place.position
+    return [side.print_at(name, at, rank) or 0 for rank in range(len(side.prints))]
 
 
 def _first_untraced(ours: Side, theirs: Side, place: Place) -> tuple[str, tuple[str, int], int] | None:

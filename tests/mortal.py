@@ -15,7 +15,7 @@ from detrec import main
 from detrec.recorder.writer import TraceWriter
 
 
-def end(seconds: str) -> None:
+def end(seconds: float | str) -> None:
     """Die in so many seconds."""
     if seconds == "wait":
         time.sleep(600)
@@ -25,7 +25,7 @@ def end(seconds: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mortal(last: int, seconds: str) -> None:
+def mortal(last: int, seconds: float | str) -> None:
     """Let every TraceWriter end this process after step `last`."""
     begin, write = TraceWriter.__init__, TraceWriter.step
 

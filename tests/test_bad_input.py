@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detrec.recorder.digests import root_bytes
-from tests.command import ROOT, detrec
+from tests.command import ROOT, detrec, soon
 
 TINY = {
     "model": "builtin:qwen2-tiny",
@@ -94,7 +94,7 @@ def test_an_output_that_exists(tmp_path):
 
 
 def test_a_trace_of_another_format(tmp_path):
-    assert detrec("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
+    assert soon("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
     root = tmp_path / "run.zarr" / "zarr.json"
     attributes = json.loads(root.read_text())["attributes"]
     del attributes["digest"]
@@ -116,7 +116,7 @@ def test_what_is_not_a_trace(tmp_path):
 def test_unknown_commands_options_modes_and_faults(tmp_path):
     refused("rekord", "x")
     refused("record", "serve.yaml", "--levle", "op")
-    assert detrec("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
+    assert soon("record", serve(tmp_path), "-o", tmp_path / "run.zarr").code == 0
     error, hint = refused("replay", tmp_path / "run.zarr", "--mode", "fre")
     assert "fre" in error
     assert "free" in hint
@@ -138,5 +138,5 @@ def test_a_schedule_that_cannot_be_followed(tmp_path, setting):
         {"id": "a", "prompt_token_ids": prompt, "sampling": {"max_tokens": 2}},
         {"id": "b", "prompt_token_ids": prompt, "arrival": 3, "sampling": {"max_tokens": 2}},
     ]
-    assert detrec("record", serve(tmp_path, requests=requests), "-o", tmp_path / "run.zarr").code == 0
+    assert soon("record", serve(tmp_path, requests=requests), "-o", tmp_path / "run.zarr").code == 0
     refused("replay", tmp_path / "run.zarr", "--set", setting)

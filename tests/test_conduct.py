@@ -74,6 +74,17 @@ def test_a_path_that_the_terminal_cannot_show_is_escaped(tmp_path, run):
     assert done.stderr.splitlines()[0] == f"detrec: error: {tmp_path}/ü\\x1b[31m\\n.zarrx: no such trace"
 
 
+def test_a_full_disk_is_said_and_what_was_committed_is_kept(tmp_path):
+    path = tmp_path / "run.zarr"
+    code, stdout, stderr = shell(f"ulimit -f 400; detrec record serve.yaml -o {path}")
+    note, error, hint = stderr.splitlines()
+    assert (code, stdout, hint.startswith("hint: ")) == (2, "", True)
+    assert error == f"detrec: error: {path}: cannot be written: File too large"
+    assert note.endswith("what was committed before can be read")
+    assert detrec("verify", path).code == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["run.zarr"]
+
+
 def test_a_working_folder_that_is_gone_is_said(tmp_path, run):
     line = "mkdir gone && cd gone && rmdir ../gone && "
     for arguments in ("info x.zarr", f"record {ROOT}/serve.yaml -o x.zarr", f"report {run} -o x.html"):

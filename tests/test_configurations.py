@@ -9,7 +9,7 @@ from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.engines.faults.base import Sighting
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.replay import replay
-from tests.command import Ran, detrec
+from tests.command import Ran, detrec, soon
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -51,13 +51,13 @@ def model(request: pytest.FixtureRequest, serve: Path) -> tuple[str, Path]:
     name, dtype = request.param
     path = serve.with_name(f"{name}-{dtype}.zarr")
     settings = ["--set", f"model=builtin:{name}", "--set", f"engine.dtype={dtype}"]
-    recorded = detrec("record", serve, "-o", path, *settings)
+    recorded = soon("record", serve, "-o", path, *settings)
     assert recorded.code == 0, recorded.stderr
     return name, path
 
 
 def identical(*args: object, **environment: str) -> dict:
-    done = detrec("replay", *args, "--json", **environment)
+    done = soon("replay", *args, "--json", **environment)
     assert done.code == 0, f"{args}: {done}"
     data = done.json()
     assert (data["verdict"], data["first"], data["counts"]["missing"]) == ("identical", None, 0)
@@ -104,7 +104,7 @@ def test_a_fault_is_found_in_every_model_and_dtype(model, fault):
 def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root serve.yaml on the framework's own matmul."""
     path = tmp_path_factory.mktemp("loose") / "run.zarr"
-    recorded = detrec("record", "serve.yaml", "-o", path, "--set", "engine.deterministic=false")
+    recorded = soon("record", "serve.yaml", "-o", path, "--set", "engine.deterministic=false")
     assert recorded.code == 0, recorded.stderr
     return path
 
@@ -113,7 +113,7 @@ class TestNotDeterministic:
     """The framework's own matmul: the same shapes may give the same bits, other shapes do not."""
 
     def test_another_batch_changes_bits_and_the_first_is_a_matmuls(self, loose):
-        done = detrec("replay", loose, "--mode", "free", "--set", "engine.max_num_seqs=1", "--json")
+        done = soon("replay", loose, "--mode", "free", "--set", "engine.max_num_seqs=1", "--json")
         assert done.code == 1
         data = done.json()
         assert data["verdict"] == "diverged"
@@ -124,7 +124,7 @@ class TestNotDeterministic:
 
     def test_the_same_schedule_gets_a_verdict_that_its_counts_bear_out(self, loose):
         """Whether the library repeats itself is its own affair; what is said of it must be so."""
-        done = detrec("replay", loose, "--json")
+        done = soon("replay", loose, "--json")
         data = done.json()
         differing = data["counts"]["born"] + data["counts"]["inherited"]
         assert (done.code, data["verdict"]) == ((1, "diverged") if differing else (0, "identical"))
@@ -132,7 +132,7 @@ class TestNotDeterministic:
         assert data["schedule_diff"] == []
 
     def test_against_the_deterministic_engine_the_first_matmul_differs(self, loose):
-        done = detrec("replay", loose, "--set", "engine.deterministic=true")
+        done = soon("replay", loose, "--set", "engine.deterministic=true")
         assert done.code == 1
         assert done.stdout.startswith(
             "diverged: first at step 0, request greedy, position 0, layer 0, op qkv\n"
@@ -155,7 +155,7 @@ class TestEnvironment:
     def test_fastdeploys_variables_are_settings_where_serve_yaml_has_none(self, serve, tmp_path):
         path = tmp_path / "run.zarr"
         asked = {"FD_DETERMINISTIC_MODE": "0", "FD_DETERMINISTIC_SPLIT_KV_SIZE": "8"}
-        assert detrec("record", serve, "-o", path, **asked).code == 0
+        assert soon("record", serve, "-o", path, **asked).code == 0
         manifest = detrec("info", path, "--json").json()["manifest"]
         engine = manifest["config"]["engine"]
         assert (engine["deterministic"], engine["split_kv_size"]) == (False, 8)
@@ -164,11 +164,11 @@ class TestEnvironment:
     def test_a_variable_that_contradicts_serve_yaml_or_a_trace_is_an_error(self, run):
         expected = "FD_DETERMINISTIC_MODE=0 contradicts engine.deterministic: True"
         hint = "unset FD_DETERMINISTIC_MODE, or drop engine.deterministic"
-        recorded = detrec("record", "serve.yaml", "-o", run.with_name("none"), FD_DETERMINISTIC_MODE="0")
+        recorded = soon("record", "serve.yaml", "-o", run.with_name("none"), FD_DETERMINISTIC_MODE="0")
         assert self.refused(recorded) == (expected, hint)
         assert not run.with_name("none").exists()
-        assert self.refused(detrec("replay", run, FD_DETERMINISTIC_MODE="0"))[0] == expected
-        split = self.refused(detrec("replay", run, FD_DETERMINISTIC_SPLIT_KV_SIZE="32"))[0]
+        assert self.refused(soon("replay", run, FD_DETERMINISTIC_MODE="0"))[0] == expected
+        split = self.refused(soon("replay", run, FD_DETERMINISTIC_SPLIT_KV_SIZE="32"))[0]
         assert split == "FD_DETERMINISTIC_SPLIT_KV_SIZE=32 contradicts engine.split_kv_size: 16"
         agreeing = {"FD_DETERMINISTIC_MODE": "1", "FD_DETERMINISTIC_SPLIT_KV_SIZE": "16"}
         keys = {difference["key"] for difference in identical(run, **agreeing)["manifest_diff"]}
@@ -182,5 +182,5 @@ class TestEnvironment:
         ],
     )
     def test_a_value_that_cannot_be_honoured_is_an_error(self, serve, tmp_path, variable, value, message):
-        error, _ = self.refused(detrec("record", serve, "-o", tmp_path / "run.zarr", **{variable: value}))
+        error, _ = self.refused(soon("record", serve, "-o", tmp_path / "run.zarr", **{variable: value}))
         assert error.endswith(message)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from detrec.errors import TraceCorrupt, TraceIncomplete
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.verify import verify
 from detrec.replayer.replay import replay
-from tests.command import ROOT, detrec
+from tests.command import ROOT, detrec, soon
 
 TOKENS, REQUESTS = 150, 12
 # too few blocks for eight: somebody is preempted, so that runs are cut at such steps too
@@ -47,7 +46,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(serve: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workload recorded to its end; kernels are compiled after it."""
     path = tmp_path_factory.mktemp("whole") / "run.zarr"
-    assert detrec("record", serve, "-o", path).code == 0
+    assert soon("record", serve, "-o", path).code == 0
     return path
 
 
@@ -59,9 +58,9 @@ def ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def start(serve: Path, path: Path, last: int, end: float | str) -> subprocess.Popen[str]:
-    """A recorder that ends as tests/mortal.py says."""
-    mortal = [sys.executable, "-m", "tests.mortal", str(last), str(end)]
+def start(serve: Path, path: Path, last: int) -> subprocess.Popen[str]:
+    """A recorder that waits after step `last`."""
+    mortal = [sys.executable, "-m", "tests.mortal", str(last), "wait"]
     command = [*mortal, "record", str(serve), "-o", str(path)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -76,18 +75,15 @@ def wait_for(path: Path, steps: int, recorder: subprocess.Popen[str]) -> None:
 
 def killed(serve: Path, path: Path, last: int, seconds: float) -> int:
     """The exit code of a recorder killed `seconds` after it wrote step `last`; -1 is before the first."""
-    with start(serve, path, last, seconds) as recorder:
-        recorder.communicate()
-    return recorder.returncode
+    return soon("record", serve, "-o", path, dies=(last, seconds)).code
 
 
 def test_a_recorder_killed_at_any_moment_leaves_a_trace_that_replays(serve, whole, tmp_path):
     total, draw = TraceReader(whole).n_steps, random.Random(20)
     moments = [(draw.randrange(total), draw.uniform(0, 0.1)) for _ in range(18)] + [(-1, 0.0), (-1, 0.02)]
     paths = [tmp_path / f"{number}.zarr" for number in range(len(moments))]
-    with ThreadPoolExecutor(2) as pool:
-        codes = list(pool.map(lambda path, at: killed(serve, path, *at), paths, moments))
-    committed = []
+    codes = [killed(serve, path, *at) for path, at in zip(paths, moments, strict=True)]
+    committed: list[int] = []
     for path in paths:
         trace = TraceReader(path)
         assert trace.status == "recording" or (trace.status, trace.n_steps) == ("complete", total), path
@@ -96,11 +92,16 @@ def test_a_recorder_killed_at_any_moment_leaves_a_trace_that_replays(serve, whol
             with pytest.raises(TraceIncomplete, match="no step was committed"):
                 replay(str(path))
             continue
+        prints, right = (each.fingerprints(0, trace.n_rows) for each in (trace, TraceReader(whole)))
+        assert (prints == right).all()
+        committed.append(trace.n_steps)
+        if trace.n_steps in committed[:-1]:
+            # it is what has been replayed
+            continue
         comparison = replay(str(path)).comparison
         assert comparison.verdict == "identical", f"{path}: detrec replay {path}"
         assert comparison.rows.matched + comparison.rows.superseded // 2 == trace.n_rows
         assert (comparison.counts.missing, comparison.rows.beyond) == (0, 0)
-        committed.append(trace.n_steps)
     assert sum(code in (-signal.SIGKILL, -signal.SIGALRM) for code in codes) > len(paths) // 2
     # they were killed all along the run, not all at one end
     assert sum(steps < total for steps in committed) > len(paths) // 3
@@ -133,7 +134,7 @@ def test_nothing_committed_is_an_error_and_no_verdict(serve, tmp_path, whole):
 
 def test_ctrl_c_ends_a_recording_with_every_step_it_ran(serve, whole, tmp_path, ctrl_c_is_heard):
     path, last = tmp_path / "run.zarr", TraceReader(whole).n_steps - 2
-    with start(serve, path, last, "wait") as recorder:
+    with start(serve, path, last) as recorder:
         wait_for(path, 30, recorder)
         recorder.send_signal(signal.SIGINT)
         stdout, stderr = recorder.communicate()
@@ -177,6 +178,19 @@ def test_a_flipped_byte_is_one_line_and_a_hint(run, tmp_path, command):
     error, hint = done.stderr.splitlines()
     assert error.startswith(f"detrec: error: {path}: events/kind/c/0: its bytes are not those")
     assert hint.startswith("hint: ")
+
+
+def test_verify_names_all_that_is_wrong(run, tmp_path):
+    path = tmp_path / "run.zarr"
+    shutil.copytree(run, path)
+    for name in ("events/kind/c/0", "rows/token/c/0", "steps/seconds/c/0"):
+        (path / name).unlink()
+    done = detrec("verify", path)
+    *others, error, hint = done.stderr.splitlines()
+    assert (done.code, done.stdout) == (2, "")
+    assert others == [f"{path}: {name}: is missing" for name in ("rows/token/c/0", "steps/seconds/c/0")]
+    assert error == f"detrec: error: {path}: events/kind/c/0: is missing (and 2 more)"
+    assert hint == "hint: record it again"
 
 
 def test_a_deleted_chunk_of_any_array_is_found(run, tmp_path):

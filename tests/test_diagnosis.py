@@ -13,7 +13,7 @@ from detrec.replayer.compare import compare
 from detrec.replayer.diagnosis import CLASSES, Evidence
 from detrec.replayer.explain import explain_traces
 from detrec.replayer.replay import replay
-from tests.command import ROOT, detrec
+from tests.command import ROOT, detrec, soon
 from tests.engines.small import prompt, request
 
 FAULT = "split_k_by_batch:step=5,op=2.gate_up"
@@ -46,8 +46,8 @@ def diffed(recorded: str, replayed: str):
 
 def test_a_replay_says_why_in_text_and_json_and_keeps_the_tensors(run, tmp_path):
     kept = tmp_path / "made" / "tensors"
-    done = detrec("replay", run, "--fault", FAULT, "--json", "--keep-tensors", kept)
-    text = detrec("replay", run, "--fault", FAULT)
+    done = soon("replay", run, "--fault", FAULT, "--json", "--keep-tensors", kept)
+    text = soon("replay", run, "--fault", FAULT)
     assert (done.code, text.code) == (1, 1)
     cause = done.json()["cause"]
     assert list(cause) == ["class", "summary", "rule", "evidence"]
@@ -138,7 +138,7 @@ def test_replays_are_counted_and_the_first_that_diverged_is_kept(small, tmp_path
     }
     assert detrec("diff", small["clean"], kept, "--json").json()["first"] == data["first"]
 
-    clean = detrec("replay", small["clean"], "-o", kept, "--repeat", "2", "--overwrite")
+    clean = soon("replay", small["clean"], "-o", kept, "--repeat", "2", "--overwrite")
     assert (clean.code, clean.stderr) == (0, "")
     assert clean.stdout.splitlines()[-1] == "  repeats    0 of 2 replays diverged"
     assert detrec("diff", small["clean"], kept).code == 0
@@ -155,7 +155,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("args", "problem"), REFUSED)
 def test_what_cannot_be_is_refused_before_anything_runs(small, args, problem):
-    done = detrec("replay", small["clean"], *args)
+    done = soon("replay", small["clean"], *args)
     assert (done.code, done.stdout) == (2, "")
     error, hint = done.stderr.splitlines()
     assert problem in error

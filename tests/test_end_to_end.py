@@ -11,7 +11,7 @@ import pytest
 from detrec.engines.builtin.model import op_names
 from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.recorder.reader import TraceReader
-from tests.command import detrec
+from tests.command import detrec, soon
 
 SIGHTING = re.compile(
     r"first bit changed at step (\d+), request ([\w-]+), position (\d+), (?:layer (\d+), )?op (\w+)"
@@ -20,7 +20,7 @@ SIGHTING = re.compile(
 
 def replayed(run: Path, *args: object, **environment: str) -> dict:
     """The JSON of a replay that must end with the code its verdict says."""
-    done = detrec("replay", run, "--json", *args, **environment)
+    done = soon("replay", run, "--json", *args, **environment)
     assert done.code in (0, 1), f"detrec replay {run} {' '.join(map(str, args))}\n{done.stderr}"
     data = done.json()
     assert data["verdict"] == ("diverged" if done.code else "identical")
@@ -135,7 +135,7 @@ def test_a_fault_shows_in_a_free_replay_too(run):
 
 def test_two_recordings_differ_in_uuid_and_times_alone(run, tmp_path):
     other = tmp_path / "again.zarr"
-    assert detrec("record", "serve.yaml", "-o", other).code == 0
+    assert soon("record", "serve.yaml", "-o", other).code == 0
     files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
     assert files == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
     differing = {str(name) for name in files if (run / name).read_bytes() != (other / name).read_bytes()}
@@ -198,7 +198,7 @@ def test_a_replay_can_be_kept_and_is_a_trace_like_any_other(run, tmp_path):
 def test_diff_of_a_trace_with_itself_and_with_a_broken_run(run, tmp_path):
     assert detrec("diff", run, run).code == 0
     other = tmp_path / "broken.zarr"
-    broken = detrec("record", "serve.yaml", "-o", other, "--fault", "bitflip:step=4,op=1.attn,bit=27")
+    broken = soon("record", "serve.yaml", "-o", other, "--fault", "bitflip:step=4,op=1.attn,bit=27")
     assert broken.code == 0
     found = detrec("diff", run, other, "--json")
     assert found.code == 1
@@ -214,7 +214,7 @@ def test_diff_of_a_trace_with_itself_and_with_a_broken_run(run, tmp_path):
 
 def test_a_trace_without_the_ops_inside_layers_is_a_tenth_as_large_and_replays(run, tmp_path):
     small = tmp_path / "layer.zarr"
-    assert detrec("record", "serve.yaml", "-o", small, "--level", "layer").code == 0
+    assert soon("record", "serve.yaml", "-o", small, "--level", "layer").code == 0
     assert TraceReader(small).ops[:3] == ("embedding", "0.output", "1.output")
     data = replayed(small)
     assert data["verdict"] == "identical"
@@ -241,7 +241,7 @@ def test_a_deleted_chunk_and_a_flipped_byte_are_found(run, tmp_path):
     found = detrec("verify", copy)
     assert found.code == 2
     assert str(chunk.relative_to(copy)) in found.stderr
-    assert detrec("replay", copy).code == 2
+    assert soon("replay", copy).code == 2
     chunk.unlink()
     assert detrec("verify", copy).code == 2
-    assert detrec("replay", copy).code == 2
+    assert soon("replay", copy).code == 2

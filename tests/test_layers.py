@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
 FREE = ("detrec.errors", "detrec.config", "detrec.schema")
 FRONT = {"errors", "schema", "config"} | {
-    f"config_{part}" for part in ("checks", "engines", "requests", "settings")
+    f"config_{part}" for part in ("checks", "engines", "requests", "settings", "text")
 }
 HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual")
 

@@ -11,7 +11,7 @@ import pytest
 
 from detrec.engines.builtin.ranks import LIMIT_S
 from detrec.recorder.reader import TraceReader
-from tests.command import ROOT, detrec
+from tests.command import ROOT, detrec, soon
 
 TP = "engine.tensor_parallel_size"
 INVARIANT = "engine.reduction=tp_invariant"
@@ -19,20 +19,20 @@ INVARIANT = "engine.reduction=tp_invariant"
 
 def test_a_recording_on_two_ranks_is_replayed_on_two(tmp_path):
     run = tmp_path / "two.zarr"
-    recorded = detrec("record", "serve.yaml", "--set", f"{TP}=2", "-o", run)
+    recorded = soon("record", "serve.yaml", "--set", f"{TP}=2", "-o", run)
     assert recorded.code == 0, recorded.stderr
     assert TraceReader(run).ranks == 2
-    replayed = detrec("replay", run)
+    replayed = soon("replay", run)
     assert replayed.code == 0, replayed.stdout + replayed.stderr
     assert replayed.stdout.startswith("identical")
 
 
 def test_a_recording_on_four_ranks_is_replayed_on_one_and_two(tmp_path):
     run = tmp_path / "four.zarr"
-    recorded = detrec("record", "serve.yaml", "--set", f"{TP}=4", "--set", INVARIANT, "-o", run)
+    recorded = soon("record", "serve.yaml", "--set", f"{TP}=4", "--set", INVARIANT, "-o", run)
     assert recorded.code == 0, recorded.stderr
     for ranks in (1, 2):
-        replayed = detrec("replay", run, "--set", f"{TP}={ranks}")
+        replayed = soon("replay", run, "--set", f"{TP}={ranks}")
         assert replayed.code == 0, replayed.stdout + replayed.stderr
         assert replayed.stdout.startswith("identical")
 
@@ -48,7 +48,7 @@ def test_a_recording_on_four_ranks_is_replayed_on_one_and_two(tmp_path):
 @pytest.mark.skipif(os.path.exists("/dev/nvidia1"), reason="there are two GPUs")
 def test_ranks_that_cannot_be_had_are_refused_before_anything_is_written(settings, message, tmp_path):
     sets = [word for setting in settings for word in ("--set", setting)]
-    refused = detrec("record", "serve.yaml", *sets, "-o", tmp_path / "run.zarr")
+    refused = soon("record", "serve.yaml", *sets, "-o", tmp_path / "run.zarr")
     assert refused.code == 2
     assert message in refused.stderr
     assert "hint: " in refused.stderr

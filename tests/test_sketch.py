@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.command import detrec
+from tests.command import detrec, soon
 from tests.tui.terminal import Terminal
 
 SERVE = """
@@ -19,16 +19,16 @@ LOW = ("--set", "engine.dtype=bfloat16", "--mode", "tokens", "--no-diagnose")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sketch")
     (folder / "serve.yaml").write_text(SERVE)
-    assert detrec("record", folder / "serve.yaml", "-o", folder / "run.zarr").code == 0
+    assert soon("record", folder / "serve.yaml", "-o", folder / "run.zarr").code == 0
     return folder / "run.zarr"
 
 
 def test_another_dtype_is_close_and_its_bits_diverge(run, tmp_path):
-    by_bits = detrec("replay", run, *LOW, "--json")
+    by_bits = soon("replay", run, *LOW, "--json")
     assert by_bits.code == 1
     assert by_bits.json()["verdict"] == "diverged"
     assert by_bits.json()["tolerance"]["verdict"] == "close"
-    close = detrec("replay", run, *LOW, "--by", "sketch", "-o", tmp_path / "low.zarr")
+    close = soon("replay", run, *LOW, "--by", "sketch", "-o", tmp_path / "low.zarr")
     assert close.code == 0
     assert close.stdout.startswith("close: ")
     assert "units of bfloat16 rounding apart" in close.stdout
@@ -37,7 +37,7 @@ def test_another_dtype_is_close_and_its_bits_diverge(run, tmp_path):
 
 
 def test_a_wrong_rotation_is_named_across_dtypes(run):
-    wrong = detrec("replay", run, *LOW, "--by", "sketch", "--fault", "wrong_rope_base:percent=1000", "--json")
+    wrong = soon("replay", run, *LOW, "--by", "sketch", "--fault", "wrong_rope_base:percent=1000", "--json")
     assert wrong.code == 1
     first = wrong.json()["tolerance"]["first"]
     assert (first["layer"], first["op"]) == (0, "rope_q")
@@ -79,13 +79,13 @@ def test_what_is_close_needs_no_cause(run, tmp_path):
 
 
 def test_equal_bits_are_identical_however_they_are_compared(run):
-    same = detrec("replay", run, "--by", "sketch", "--json")
+    same = soon("replay", run, "--by", "sketch", "--json")
     assert (same.code, same.json()["verdict"]) == (0, "identical")
 
 
 def test_a_trace_without_sketches_says_how_to_have_them(run, tmp_path):
     serve = run.parent / "serve.yaml"
-    assert detrec("record", serve, "-o", tmp_path / "bare.zarr", "--set", "record.sketch=false").code == 0
+    assert soon("record", serve, "-o", tmp_path / "bare.zarr", "--set", "record.sketch=false").code == 0
     bare = detrec("diff", run, tmp_path / "bare.zarr", "--by", "sketch")
     assert bare.code == 2
     assert "has no sketches" in bare.stderr
@@ -95,8 +95,8 @@ def test_a_trace_without_sketches_says_how_to_have_them(run, tmp_path):
 
 def test_replay_by_sketch_needs_them_recorded(run, tmp_path):
     serve = run.parent / "serve.yaml"
-    assert detrec("record", serve, "-o", tmp_path / "bare.zarr", "--set", "record.sketch=false").code == 0
-    refused = detrec("replay", tmp_path / "bare.zarr", "--by", "sketch")
+    assert soon("record", serve, "-o", tmp_path / "bare.zarr", "--set", "record.sketch=false").code == 0
+    refused = soon("replay", tmp_path / "bare.zarr", "--by", "sketch")
     assert refused.code == 2
     assert "has no sketches" in refused.stderr
 
@@ -109,7 +109,7 @@ def test_replay_by_sketch_needs_them_recorded(run, tmp_path):
     ],
 )
 def test_what_cannot_be_decided_by_sketches_is_refused(run, args, said):
-    refused = detrec("replay", run, "--by", "sketch", *args)
+    refused = soon("replay", run, "--by", "sketch", *args)
     assert refused.code == 2
     assert said in refused.stderr
 

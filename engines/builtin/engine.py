@@ -101,6 +101,12 @@ class BuiltinEngine:
         return self._runner.device
 
     @property
+    def lasting(self) -> bool:
+        """They lie in a ring of three layers' worth; where those of a fault or a vendor lie is not known."""
+        own = self.config.engine.deterministic and not self._fault.name
+        return own and self.rank.size == 1 and self.device is None
+
+    @property
     def decoder(self) -> Decoder:
         """The model, its weights where they are computed with."""
         return self._runner.decoder

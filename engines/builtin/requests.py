@@ -1,5 +1,6 @@
 """From serve.yaml's requests to what the engine runs: token ids, seeds and parameters in effect."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 
 from detrec.config import DEFAULT_SEED, MAX_SEED, EngineConfig, RequestConfig, SamplingParams, ServeConfig
 from detrec.engines.base import Request
-from detrec.engines.builtin.blocks import longest
+from detrec.engines.builtin.blocks import longest, num_blocks
 from detrec.engines.builtin.cut import check_cut
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.shares import check_cut_words
@@ -49,7 +50,10 @@ def _prompt(request: RequestConfig, checkpoint: Checkpoint) -> Sequence[int]:
     if request.prompt_token_ids is not None:
         return request.prompt_token_ids
     if request.messages is not None:
-        return checkpoint.tokenizer().apply_chat(list(request.messages))
+        try:
+            return checkpoint.tokenizer().apply_chat(list(request.messages))
+        except ConfigError as error:
+            raise ConfigError(f"request {request.id}: {error}", hint=error.hint) from None
     return checkpoint.tokenizer().encode(request.prompt or "")
 
 
@@ -83,6 +87,21 @@ def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[
                 f"engine.num_gpu_blocks_override gives {engine.num_gpu_blocks_override}",
                 hint="raise num_gpu_blocks_override, or lower max_tokens",
             )
+    if engine.device == "cpu":
+        _check_memory(num_blocks(engine, requests), engine, model)
+
+
+def _check_memory(blocks: int, engine: EngineConfig, model: ModelConfig) -> None:
+    """Refuse a KV cache that this machine cannot hold, before the system ends whoever tries."""
+    sides = 2 * model.num_layers * model.num_kv_heads * model.head_dim
+    needed = blocks * engine.block_size * sides * (4 if engine.dtype == "float32" else 2)
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > have:
+        raise ConfigError(
+            f"engine: {blocks} KV blocks of {engine.block_size} tokens take {needed / 2**30:.1f} GiB, "
+            f"this machine has {have / 2**30:.1f} GiB of memory",
+            hint="lower engine.num_gpu_blocks_override, or engine.max_num_seqs where that is left out",
+        )
 
 
 def _check_sampling(where: str, params: SamplingParams, model: ModelConfig) -> None:

@@ -176,7 +176,11 @@ class Batches:
         return found
 
     def _checked(self, step: Step, host: Any) -> list[int]:
-        """The input tokens, once they and their positions are what the slices say."""
+        """The input tokens, once they and their positions are what the slices say.
+
+        On a GPU, reading them also waits for the stream that transformers writes a step's inputs in: the
+        model's own stream does not.
+        """
         known: list[int] = []
         places: list[int] = []
         for part in step.slices:

@@ -1,6 +1,6 @@
 """transformers' continuous batching as an Engine: its batches and kernels, watched and, if asked, forced."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from detrec.engines.transformers.forced import FollowedSchedule, register
 from detrec.engines.transformers.invariant import Invariant, Kernels
 from detrec.engines.transformers.model import build
 from detrec.engines.transformers.names import ROPE, op_names
+from detrec.engines.transformers.own import OwnSchedule
 from detrec.engines.transformers.settings import batching_config, settings_of
 from detrec.engines.transformers.static import StaticBatches
 from detrec.engines.transformers.watch import Watch
@@ -36,6 +37,7 @@ class TransformersEngine:
     """
 
     rank = Rank()
+    lasting = False
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class TransformersEngine:
         """The text of `tokens`."""
         return self._checkpoint.tokenizer().decode(list(tokens))
 
-    def own_scheduler(self) -> "OwnSchedule":
+    def own_scheduler(self) -> OwnSchedule:
         """Whatever transformers' scheduler decides; a request is given to it at the step of its arrival."""
         self._batches = self._start(None)
         return OwnSchedule(self._batches, self.requests, self._admit)
@@ -248,34 +250,6 @@ class TransformersEngine:
             return "stop"
         full = len(state.tokens) >= self._checkpoint.config.max_position_embeddings
         return "length" if full or state.generated >= state.request.sampling.max_tokens else "trace_end"
-
-
-class OwnSchedule:
-    """transformers' own decisions; a request is admitted at its arrival, or when there is nothing else."""
-
-    def __init__(
-        self, batches: Batches | StaticBatches, requests: Sequence[Request], admit: Callable[[str], None]
-    ) -> None:
-        self._batches, self._admit = batches, admit
-        self._later = sorted(requests, key=lambda request: request.arrival)
-        self._clock = 0
-        self.batch: Batch | None = None
-        """What the latest step runs."""
-
-    def next_step(self) -> Step | None:
-        """The next step, None where nothing is left to run."""
-        self._arrive(self._clock)
-        self.batch = self._batches.prepare()
-        if self.batch is None and self._later:
-            # an idle engine does not wait for the clock
-            self._arrive(self._later[0].arrival)
-            self.batch = self._batches.prepare()
-        self._clock += 1
-        return self.batch.step if self.batch else None
-
-    def _arrive(self, clock: int) -> None:
-        while self._later and self._later[0].arrival <= clock:
-            self._admit(self._later.pop(0).id)
 
 
 def _check_greedy(request: Request) -> None:

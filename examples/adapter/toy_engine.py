@@ -56,6 +56,7 @@ class ToyEngine:
     op_names = tuple(tap.op for tap in TAPS)
     rank = Rank()
     device = None
+    lasting = False
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class ToyEngine:
         others: object = None,
     ) -> Iterator[tuple[Step, tuple[Sample, ...]]]:
         """Run every step of `scheduler`; the hooks are there for as long as that."""
-        teller = Teller(probe, names, on_device=False) if probe else None
+        teller = Teller(probe, names) if probe else None
         hooks = Hooks(self.model, TAPS, teller.op if teller else lambda *told: None)
         try:
             while (step := scheduler.next_step()) is not None:

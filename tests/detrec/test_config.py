@@ -119,7 +119,7 @@ def test_a_missing_file_and_malformed_yaml_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"bad\.yaml:2:9: not YAML"):
         load_config(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(ConfigError, match="expected a mapping of settings, got list"):
+    with pytest.raises(ConfigError, match="expected a mapping of settings, got a list"):
         load_config(tmp_path / "list.yaml")
 
 

@@ -172,6 +172,7 @@ class AdapterContract:
         engine = self.start(REQUESTS)
         assert engine.rank.size == 1
         assert isinstance(engine.device, Device | None)
+        assert engine.lasting in (False, True)
         assert isinstance(engine.decode([7]), str)
         engine.close()
 

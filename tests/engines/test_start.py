@@ -2,9 +2,8 @@
 
 import pytest
 
-from detrec.engines.builtin import engine
+from detrec.engines.builtin import start
 from detrec.errors import EngineError
-from detrec.kernels.cpu import compiling
 from tests.engines.small import request, started
 
 REQUESTS = [request("a", [1, 2, 3])]
@@ -17,8 +16,8 @@ def test_kernels_that_are_not_compiled_yet_are_announced_before_the_engine_uses_
         said.append("weights")
         raise EngineError("enough was seen")
 
-    monkeypatch.setattr(compiling, "compiled_before", lambda: "weights" in said)
-    monkeypatch.setattr(engine, "BuiltinEngine", build)
+    monkeypatch.setattr(start, "compiled_before", lambda: "weights" in said)
+    monkeypatch.setattr(start, "BuiltinEngine", build)
     with pytest.raises(EngineError, match="enough was seen"):
         started(REQUESTS, start={"notify": said.append})
     assert said == ["compiling kernels for this machine: about a minute, once", "weights"]

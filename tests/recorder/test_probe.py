@@ -1,14 +1,22 @@
 """A probe hands the writer one fingerprint for every row of every op, and nothing it was not told."""
 
+from collections import deque
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from detrec.config import serve_config
 from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
+from detrec.engines.builtin.engine import BuiltinEngine
 from detrec.kernels.projections import PARTS
 from detrec.kernels.share import Share, Span, summed
+from detrec.kernels.workspace import Workspace
 from detrec.recorder.probe import TraceProbe
+from detrec.recorder.reader import TraceReader
+from detrec.recorder.record import record
 from detrec.recorder.steps import Record
 from tests.bits import assert_same_bits
 
@@ -187,3 +195,67 @@ def test_nothing_is_sketched_where_nobody_keeps_it() -> None:
     probe.step(STEP, TOKENS)
     probe.sampled((), ())
     assert writer.given[0].sketches is None
+
+
+@pytest.mark.parametrize("few", [2, 5])
+def test_outputs_that_last_are_fingerprinted_as_those_that_do_not(few: int) -> None:
+    """Of 2 rows some at a time, of 5 one by one; neighbours, strangers among them, and what is left over."""
+    names = ("embedding", *(f"{layer}.{op}" for layer in range(2) for op in ("a", "b", "c", "d", "e", "f")))
+    ops, rng, given = (*names, "logits", "sampled"), np.random.default_rng(2), []
+    step = Step(0, (Slice("a", 0, few, Kind.PREFILL, True),))
+    outputs = {name: rng.standard_normal((few, 7)).astype(np.float32) for name in names}
+    # rows that do not follow each other
+    outputs["1.b"] = rng.standard_normal((few, 7)).astype(np.float32)[:, :5]
+    outputs |= {"logits": rows(1), "sampled": np.ones((1, 2), np.int64)}
+    for lasting in (False, True):
+        writer = Steps()
+        probe = TraceProbe(writer, ops, lasting=lasting)
+        # the order of the trace, and once more in another one
+        for order in (ops, ops, ops[::-1]):
+            probe.step(step, list(range(few)))
+            for name in order:
+                probe.op(name, outputs[name], 0, f"kernel of {name}")
+            probe.sampled((), ())
+        given.append(writer.given)
+    for alone, together in zip(*given, strict=True):
+        assert_same_bits(together.fingerprints, alone.fingerprints)
+        assert together.kernels == alone.kernels == tuple(f"kernel of {name}" for name in ops)
+
+
+# more than a layer takes: an engine that needs an array for longer would not give the same fingerprints
+KEPT = 20
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine on the CPU computed is overwritten as early as it may be."""
+    begin, empty, given = Workspace.begin, Workspace.empty, deque[np.ndarray]()
+
+    def begin_anew(self: Workspace, nbytes: int) -> None:
+        given.clear()
+        begin(self, nbytes)
+
+    def take(self: Workspace, *shape_and_dtype: Any) -> np.ndarray:
+        given.append(empty(self, *shape_and_dtype))
+        if len(given) > KEPT:
+            given.popleft().view(np.uint8)[...] = 0xFF
+        return given[-1]
+
+    monkeypatch.setattr(Workspace, "begin", begin_anew)
+    monkeypatch.setattr(Workspace, "empty", take)
+
+
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_an_engine_keeps_its_outputs_for_as_long_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: None, level: str
+) -> None:
+    requests = [{"id": name, "prompt": name * 3, "sampling": {"max_tokens": 5}} for name in "ab"]
+    config = serve_config({"model": "builtin:qwen2-tiny", "requests": requests, "record": {"level": level}})
+    prints = []
+    for lasting in (True, False):
+        if not lasting:
+            monkeypatch.setattr(BuiltinEngine, "lasting", False)
+        record(config, str(tmp_path / f"{lasting}.zarr"))
+        trace = TraceReader(tmp_path / f"{lasting}.zarr")
+        prints.append(trace.fingerprints(0, trace.n_rows))
+    assert_same_bits(*prints)

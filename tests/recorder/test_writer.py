@@ -9,6 +9,7 @@ import pytest
 
 from detrec.engines.base import Event, EventKind, Kind, Sample, Slice, Step
 from detrec.errors import TraceError, TraceIncomplete
+from detrec.recorder import column
 from detrec.recorder.columns import Columns
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.schema import growing_arrays
@@ -33,10 +34,15 @@ def content(path: Path) -> dict[str, object]:
     return {**files, "root": json.dumps(attributes)}
 
 
-def test_commits_cannot_be_seen_in_the_final_bytes(tmp_path: Path, small_chunks: None) -> None:
+def test_commits_and_threads_cannot_be_seen_in_the_final_bytes(
+    tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Run(ranks=2).record(tmp_path / "one.zarr", commit_steps=1)
     Run(ranks=2).record(tmp_path / "two.zarr", commit_steps=1000, commit_seconds=1e9)
     assert content(tmp_path / "one.zarr") == content(tmp_path / "two.zarr")
+    monkeypatch.setattr(column, "WORTH", 1)
+    Run(ranks=2).record(tmp_path / "three.zarr", commit_steps=3)
+    assert content(tmp_path / "one.zarr") == content(tmp_path / "three.zarr")
     Run(ranks=2, seed=1).record(tmp_path / "other.zarr", commit_steps=1)
     assert content(tmp_path / "one.zarr") != content(tmp_path / "other.zarr")
 

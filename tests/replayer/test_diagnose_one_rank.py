@@ -1,11 +1,19 @@
 """A divergence on one rank alone: found on that rank, and looked into there."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detrec.config import serve_config
+from detrec.engines.builtin.cut import Cut
+from detrec.engines.builtin.seeded import SeededCheckpoint
+from detrec.engines.faults import FAULTS
+from detrec.engines.faults.base import Fault
+from detrec.engines.ops import Ops
+from detrec.kernels.cpu.packed import PANEL, PackedWeight
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record
 from detrec.replayer.compare import compare
@@ -54,23 +62,27 @@ def explained(trace: str, fault: str, **more: str) -> Replay:
     return done
 
 
-@pytest.mark.parametrize(("ranks", "rank"), [(2, 1), (4, 2)])
-@pytest.mark.parametrize(
-    ("fault", "cause", "rule"),
-    [
-        pytest.param("autotuned_matmul:winner=3", "kernel-choice", "another kernel", id="kernel"),
-        pytest.param("attention_backend:layer=1", "kernel-choice", "another kernel", id="attention"),
-        pytest.param("split_k_by_batch:step=0", "reduction-order", "batch-variant op", id="order"),
-        pytest.param("weight_bitflip:step=2,bit=20", "corruption", "one bit of a weight", id="weight"),
-        pytest.param("bitflip:step=3,op=1.o_proj,bit=27", "corruption", "one bit, once", id="a sum"),
-        pytest.param("wrong_block:step=1,request=a", "cache", "lost KV", id="KV"),
-        pytest.param("racing_matmul:step=2", "race", "unstable op", id="race"),
-        pytest.param("silu_by_tanh:op=2.act", "numerics", "other arithmetic", id="arithmetic"),
-    ],
-)
+ON_TWO = [
+    pytest.param(2, 1, "attention_backend:layer=1", "kernel-choice", "another kernel", id="attention"),
+    pytest.param(2, 1, "split_k_by_batch:step=0", "reduction-order", "batch-variant op", id="order"),
+    pytest.param(2, 1, "bitflip:step=3,op=1.o_proj,bit=27", "corruption", "one bit, once", id="a sum"),
+    pytest.param(2, 1, "silu_by_tanh:op=2.act", "numerics", "other arithmetic", id="arithmetic"),
+]
+ON_BOTH = [
+    pytest.param(ranks, rank, fault, cause, rule, id=f"{name} of {ranks}")
+    for ranks, rank in ((2, 1), (4, 2))
+    for fault, cause, rule, name in (
+        ("autotuned_matmul:winner=3", "kernel-choice", "another kernel", "kernel"),
+        ("weight_bitflip:step=2,bit=20", "corruption", "one bit of a weight", "weight"),
+        ("wrong_block:step=1,request=a", "cache", "lost KV", "KV"),
+        ("racing_matmul:step=2", "race", "unstable op", "race"),
+    )
+]
+
+
+@pytest.mark.parametrize(("ranks", "rank", "fault", "cause", "rule"), [*ON_TWO, *ON_BOTH])
 def test_what_is_wrong_on_one_rank_is_known_there(traces, ranks, rank, fault, cause, rule):
-    comma = "," if ":" in fault else ":"
-    done = explained(traces[ranks], f"{fault}{comma}rank={rank}")
+    done = explained(traces[ranks], f"{fault},rank={rank}")
     assert done.comparison.first.rank == rank
     assert (done.diagnosis.cause, done.diagnosis.rule) == (cause, rule)
     facts = {evidence.kind: evidence.facts for evidence in done.diagnosis.evidence}
@@ -116,3 +128,42 @@ def test_two_traces_alone_send_to_a_replay_whatever_the_rank(traces, tmp_path):
         "of 2 ranks only 1 had other bits in 0.act: its memory, its weights or its processor",
     )
     assert "needed" in {evidence.kind for evidence in found.evidence}
+
+
+class TableBit(Fault):
+    """A bit of rank 1's part of the output layer turns before step 1: all ranks have its logits."""
+
+    name, cause, least_ranks = "table_bit", "corruption", 2
+    summary = source = ""
+    row, column, bit = 86, 5, 21
+
+    def equip(self, ops: Ops) -> Ops:
+        """Turn it in place, once."""
+        turned: list[str] = []
+
+        def matmul(name: str, x: np.ndarray, weight: PackedWeight, bias: np.ndarray | None) -> np.ndarray:
+            here = self.group is not None and self.group.rank == 1
+            if here and self._now.index == 1 and name == "logits" and not turned:
+                turned.append(name)
+                words = weight.panels.view(np.uint32)
+                words[self.row // PANEL, self.column, self.row % PANEL] ^= np.uint32(1 << self.bit)
+            output: np.ndarray = ops.matmul(name, x, weight, bias)
+            return output
+
+        matmul.kernel = ops.matmul.kernel  # type: ignore[attr-defined]
+        return replace(ops, matmul=matmul)
+
+
+def test_what_one_rank_brought_to_all_is_found_whichever_rank_shows_it(traces, monkeypatch):
+    monkeypatch.setitem(FAULTS, TableBit.name, TableBit)
+    done = replay(traces[2], fault=TableBit.name, diagnose=True)
+    first = done.comparison.first
+    # rank 0 is the first that has the logits of rank 1
+    assert (first.step, first.op, first.rank) == (1, "logits", 0)
+    assert (done.diagnosis.cause, done.diagnosis.rule) == ("corruption", "one bit of a weight")
+    model = SeededCheckpoint("qwen2-tiny").config
+    element = (Cut(model, 1, 2).vocab_part + TableBit.row) * model.hidden_size + TableBit.column
+    tensor = "model.embed_tokens.weight"
+    assert done.diagnosis.summary == f"bit {TableBit.bit} of element {element} of {tensor} is flipped"
+    facts = {evidence.kind: evidence.facts for evidence in done.diagnosis.evidence}
+    assert facts["graft"]["unequal_inputs"] == ["weight"]

@@ -74,3 +74,22 @@ def test_ranks_that_add_in_their_order_are_the_cause_of_other_sums(tmp_path):
     assert cause.summary == "2 ranks recorded it and 1 replayed it: 0.o_proj adds other partial sums"
     # each rank's attention is a part of the one rank's, until a sum differs
     assert found.divergent.op.min() == found.ops.index("0.o_proj")
+
+
+@pytest.mark.parametrize(
+    ("fault", "rank", "rule"),
+    [
+        pytest.param("autotuned_matmul:op=1.qkv,winner=2,rank=3", None, "another kernel", id="cut"),
+        pytest.param("bitflip:step=3,op=1.o_proj,bit=27,rank=3", 3, "one bit, once", id="whole"),
+        pytest.param("bitflip:step=3,op=1.o_partial,bit=27,rank=2", 0, "one bit, once", id="summand"),
+    ],
+)
+def test_where_their_number_changes_nothing_ranks_of_another_number_are_looked_at_one_by_one(
+    two, fault, rank, rule
+):
+    done = replay(two, overrides=["engine.tensor_parallel_size=4"], fault=fault, diagnose=True)
+    assert done.comparison.first.rank == rank
+    assert done.diagnosis.rule == rule
+    (ranks,) = (evidence for evidence in done.diagnosis.evidence if evidence.kind == "ranks")
+    assert ranks.text.startswith("recorded on 2 ranks, replayed on 4")
+    assert f"of 4 ranks only {fault[-1]} differ" in ranks.text

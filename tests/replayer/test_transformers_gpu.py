@@ -7,6 +7,7 @@ from detrec.engines.builtin import seeded
 from detrec.recorder.record import record
 from detrec.replayer.replay import replay
 from tests.engines.small import prompt, request
+from tests.engines.transformers.tiny import REASON
 
 pytestmark = pytest.mark.gpu
 
@@ -22,6 +23,8 @@ def wide():
 
 
 def recorded(path, **engine):
+    for package in ("torch", "transformers"):
+        pytest.importorskip(package, reason=REASON)
     settings = {"name": "transformers", "device": "gpu", "dtype": "bfloat16", "max_batch_tokens": 64}
     config = {
         "model": "builtin:wide",

@@ -155,6 +155,14 @@ def test_what_just_fits_is_accepted():
         check_requests(EngineConfig(), MODEL, [Request("a", (1,), SamplingParams(seed=1, **sampling))])
 
 
+@pytest.mark.parametrize("engine", [{"num_gpu_blocks_override": 2**31 - 1}, {"block_size": 1 << 30}])
+def test_a_cache_that_the_machine_cannot_hold_is_refused(engine):
+    request = Request("a", (1,), SamplingParams(seed=1))
+    with pytest.raises(ConfigError, match=r"tokens take \d+\.\d GiB, this machine has \d+\.\d GiB") as caught:
+        check_requests(EngineConfig(max_model_len=64, **engine), MODEL, [request])
+    assert "num_gpu_blocks_override" in caught.value.hint
+
+
 def test_an_engine_that_the_model_cannot_be_run_on_is_refused():
     longest = MODEL.max_position_embeddings
     check_engine(EngineConfig(max_model_len=longest), MODEL)

@@ -36,15 +36,15 @@ def first(right: Told, wrong: Told) -> tuple[int, str] | None:
     return None
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
-    ("fault", "step", "op"),
+    ("fault", "step", "op", "rank"),
     [
-        pytest.param("bitflip:step=2,op=1.attn", 2, "1.attn", id="an output"),
-        pytest.param("bitflip:step=2,op=1.o_proj,bit=27", 2, "1.o_proj", id="what it made of a sum"),
-        pytest.param("weight_bitflip:step=1,op=0.o_partial,bit=20", 1, "0.o_partial", id="a weight"),
-        pytest.param("autotuned_matmul:step=1,op=2.qkv,winner=2", 1, "2.qkv", id="a kernel"),
-        pytest.param("misplaced_write:step=2,request=a", 2, "0.attn", id="a slot"),
+        pytest.param("bitflip:step=2,op=1.attn", 2, "1.attn", 0, id="an output of rank 0"),
+        pytest.param("bitflip:step=2,op=1.attn", 2, "1.attn", 1, id="an output"),
+        pytest.param("bitflip:step=2,op=1.o_proj,bit=27", 2, "1.o_proj", 1, id="what it made of a sum"),
+        pytest.param("weight_bitflip:step=1,op=0.o_partial,bit=20", 1, "0.o_partial", 1, id="a weight"),
+        pytest.param("autotuned_matmul:step=1,op=2.qkv,winner=2", 1, "2.qkv", 0, id="a kernel of rank 0"),
+        pytest.param("misplaced_write:step=2,request=a", 2, "0.attn", 1, id="a slot"),
     ],
 )
 def test_only_that_rank_has_other_bits_where_it_says(right, fault, step, op, rank):

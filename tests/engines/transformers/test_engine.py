@@ -73,11 +73,11 @@ def test_a_plan_that_the_engine_cannot_run():
 
 
 def test_the_attention_that_was_asked_for_runs_where_flash_attention_is_installed(monkeypatch):
+    engine = started(TWO)
     for version in (2, 3):
         name = f"is_flash_attn_{version}_available"
         api = "transformers.generation.continuous_batching.continuous_api"
         monkeypatch.setattr(f"{api}.{name}", lambda **_: True)
-    engine = started(TWO)
     engine.own_scheduler()
     assert engine.manifest()["attention"] in ("sdpa", "paged|sdpa")
 

@@ -1,4 +1,7 @@
-"""Every variant of every Triton kernel compiles for Ampere, Hopper and Blackwell; no GPU is needed."""
+"""Every variant of every Triton kernel compiles for Hopper; for Ampere and Blackwell too, at one tile size.
+
+No GPU is needed. `python -m tests.kernels.gpu.ahead FILE` compiles every size for all of them.
+"""
 
 import subprocess
 import sys
@@ -13,7 +16,7 @@ LAUNCHES = sorted(path.stem for path in (Path(__file__).parent / "launches").glo
 
 @pytest.mark.parametrize("file", LAUNCHES)
 def test_every_variant_compiles(file):
-    command = [sys.executable, "-m", "tests.kernels.gpu.ahead", file]
+    command = [sys.executable, "-m", "tests.kernels.gpu.ahead", file, "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"sm_80", "sm_90", "sm_100"}
