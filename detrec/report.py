@@ -8,7 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
-from detrec.printable import place_of, printable
+from detrec.printable import counted, place_of, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -67,8 +67,8 @@ def to_json(
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
     `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
     own ranks first differ in what all of them should have, and which ops could not be compared. With a
-    `tolerance` there is that; `by` "sketch" it decides the verdict, and where it is beyond tolerance elsewhere
-    than at `first`, which is of bits, so is the cause, and `cause.of` says so.
+    `tolerance` there is that; `by` "sketch" it decides the verdict. `first` is of bits even then, and so is
+    the cause: where runs are first beyond tolerance elsewhere, `cause.of` says so.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -128,13 +128,14 @@ def headline(comparison: Comparison) -> str:
     """The verdict in a line: "diverged: first at step 2, request r0, ..."."""
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
-        size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
-        size += f" on {comparison.ranks:,} ranks" if comparison.ranks > 1 else ""
-        return f"identical: {counts.equal:,} fingerprints of {size} are equal"
+        size = f"{counted(comparison.rows.matched, 'row')} and {counted(len(comparison.ops), 'op')}"
+        size += f" on {counted(comparison.ranks, 'rank')}" if comparison.ranks > 1 else ""
+        return f"identical: {counted(counts.equal, 'fingerprint')} of {size} are equal"
     if comparison.verdict == "incomplete":
         if not counts.compared:
             return "could not tell: no fingerprint is in both runs"
-        return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
+        equal = counted(counts.equal, "fingerprint")
+        return f"could not tell: {equal} equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
     where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
@@ -146,7 +147,7 @@ def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:
         f"replay {number}: {_NOWHERE if first is None else place_of(first)}"
         for number, first in hunt.firsts.items()
     ]
-    yield "repeats", f"{len(texts):,} of {hunt.times:,} replays diverged"
+    yield "repeats", f"{len(texts):,} of {counted(hunt.times, 'replay')} diverged"
     yield from _labelled("", texts, len(texts))
 
 
@@ -165,7 +166,9 @@ def _first_json(first: Divergence) -> dict[str, Any]:
 
 def _of_bits(comparison: Comparison, tolerance: Tolerance | None, by: str) -> bool:
     """Is the cause of other cells than the verdict?"""
-    return by == "sketch" and tolerance is not None and report_tolerance.elsewhere(tolerance, comparison.first)
+    return (
+        by == "sketch" and tolerance is not None and report_tolerance.elsewhere(tolerance, comparison.first)
+    )
 
 
 def _bits(comparison: Comparison, *, placed: bool) -> Iterator[tuple[str, str]]:
@@ -195,7 +198,8 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
     )
     if rows.missing:
         after = f", {rows.after_flip:,} of them after another token was drawn" if rows.after_flip else ""
-        yield "missing", f"{rows.missing:,} rows are in one run only{after}"
+        are = "is" if rows.missing == 1 else "are"
+        yield "missing", f"{counted(rows.missing, 'row')} {are} in one run only{after}"
     apart = [
         f"{number:,} {text}"
         for number, text in (
@@ -226,7 +230,7 @@ def _schedule(comparison: Comparison) -> Iterator[tuple[str, str]]:
     texts = [f"step {d.step}, {d.what}: {_sides(_clip(d.recorded), _clip(d.replayed))}" for d in before]
     yield from _labelled("schedule", texts, total)
     if diff.total > total:
-        yield "", f"{diff.total - total:,} schedule differences after the divergence"
+        yield "", f"{counted(diff.total - total, 'schedule difference')} after the divergence"
 
 
 def _tokens(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import place_of
+from detrec.printable import counted, place_of
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.tolerance import Apart, Tolerance
 
@@ -24,7 +24,8 @@ def verdict(tolerance: Tolerance) -> str:
         return f"diverged: first beyond tolerance at {place_of(tolerance.first)}"
     if tolerance.verdict == "unknown":
         return "could not tell: no sketch is in both runs"
-    return f"close: {tolerance.compared:,} sketches are within tolerance"
+    are = "is" if tolerance.compared == 1 else "are"
+    return f"close: {counted(tolerance.compared, 'sketch', 'sketches')} {are} within tolerance"
 
 
 def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:

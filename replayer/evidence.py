@@ -50,6 +50,7 @@ def evidence_of(findings: Findings) -> tuple[Evidence, ...]:
         _of(findings.schedule or None, lambda found: schedule(found, step)),
         _of(findings.reference, reference),
         _of(findings.again or None, again),
+        _of(findings.digests, digests),
         _of(findings.weights, weights),
         _of(findings.graft, graft),
         _of(findings.repeats, repeats),
@@ -102,6 +103,16 @@ def reference(found: Reference) -> Evidence:
     """Whether the recorded run can be had again."""
     gives = "gives the recorded bits here" if found.reproduces else "gives other bits here too"
     return Evidence("reference", f"run again with the recorded settings, it {gives}", asdict(found))
+
+
+def digests(found: tuple[str, str]) -> Evidence:
+    """What either run loaded, as one number."""
+    recorded, replayed = found
+    return Evidence(
+        "model",
+        f"digest recorded {recorded}, replayed {replayed}",
+        {"recorded": recorded, "replayed": replayed},
+    )
 
 
 def weights(found: tuple[Weight, ...]) -> Evidence:
@@ -213,7 +224,7 @@ def ranks(found: Ranks) -> Evidence | None:
     texts = []
     if recorded != replayed:
         unseen = ": partial sums are not comparable" if found.equal_partials is None else ""
-        texts.append(f"recorded on {recorded} ranks, replayed on {replayed}{unseen}")
+        texts.append(f"recorded on {counted(recorded, 'rank')}, replayed on {replayed}{unseen}")
     if 0 < len(found.differ) < replayed:
         texts.append(f"of {replayed} ranks only {_some(found.differ)} differ")
     if found.equal_partials is not None:

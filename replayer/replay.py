@@ -68,8 +68,8 @@ def replay(
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
     the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
-    must have sketches, and only runs that are apart by them are diagnosed. Raises ReplayError where the schedule cannot be followed, TraceIncomplete where no
-    step was committed.
+    must have sketches, and only runs that are apart by them are diagnosed. Raises ReplayError where the
+    schedule cannot be followed, TraceIncomplete where no step was committed.
     """
     begin = time.perf_counter()
     recorded, config = _checked(trace, overrides, mode, by_sketch=by_sketch)

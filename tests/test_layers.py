@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
-FREE = ("detrec.errors", "detrec.config", "detrec.schema")
+FREE = ("detrec.errors", "detrec.config", "detrec.schema", "detrec.printable")
 FRONT = {"errors", "schema", "config"} | {
     f"config_{part}" for part in ("checks", "engines", "requests", "settings", "text")
 }

@@ -70,7 +70,16 @@ def test_a_cause_at_the_very_cell_beyond_tolerance_is_of_both(run):
 
 
 def test_what_is_close_needs_no_cause(run, tmp_path):
-    low = ("--set", "engine.dtype=bfloat16", "--mode", "tokens", "--by", "sketch", "-o", tmp_path / "low.zarr")
+    low = (
+        "--set",
+        "engine.dtype=bfloat16",
+        "--mode",
+        "tokens",
+        "--by",
+        "sketch",
+        "-o",
+        tmp_path / "low.zarr",
+    )
     close = detrec("replay", run, *low)
     assert close.stdout.startswith("close: ")
     assert "\n  cause " not in close.stdout

@@ -1,6 +1,7 @@
 """The example of an adapter keeps the contract, and is an engine like others once it is installed."""
 
 import os
+import shutil
 import tomllib
 
 import pytest
@@ -57,6 +58,24 @@ def test_it_is_recorded_and_replayed_by_its_name(toy, tmp_path):
     away = detrec("replay", tmp_path / "toy.zarr")
     assert (away.code, "got 'toy'" in away.stderr) == (2, True)
     assert f"entry point of the group {GROUP}" in away.stderr
+
+
+def test_other_weights_without_digests_of_tensors_are_another_input(tmp_path):
+    """The toy draws its weights from a seed: with another one, every op that follows has other bits."""
+    shutil.copytree(EXAMPLE, tmp_path / "toy")
+    places = [*install(tmp_path / "site")[:1], str(tmp_path / "toy"), str(ROOT)]
+    environment = {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"}
+    engine, model = (tmp_path / "toy" / f"toy_{name}.py" for name in ("engine", "model"))
+    engine.write_text(engine.read_text().replace('"tensor_digests": digests, ', ""))
+    assert detrec("record", EXAMPLE / "serve.yaml", cwd=tmp_path, **environment).code == 0
+    model.write_text(model.read_text().replace("seed(7)", "seed(8)"))
+    done = detrec("replay", "toy.zarr", "--json", cwd=tmp_path, **environment)
+    assert done.code == 1
+    assert done.json()["first"]["op"] == "embedding"
+    cause = done.json()["cause"]
+    assert (cause["class"], cause["rule"]) == ("input", "another model by digest")
+    (facts,) = [each["facts"] for each in cause["evidence"] if each["kind"] == "model"]
+    assert facts["recorded"] != facts["replayed"]
 
 
 def test_faults_are_not_for_it(toy):

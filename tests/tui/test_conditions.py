@@ -79,7 +79,7 @@ def test_missing_cells_are_not_equal(tmp_path):
 
     async def walk(driver):
         assert "INCOMPLETE" in driver.lines[0]
-        assert "1 cells are missing" in driver.lines[0]
+        assert "1 cell is missing" in driver.lines[0]
         await driver.press("colon")
         await driver.write("r1:3 0.attn")
         assert "? missing" in driver.status
