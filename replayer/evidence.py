@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from detrec.printable import counted
 from detrec.replayer.diagnosis import Evidence
 from detrec.replayer.findings import (
     Batches,
@@ -128,7 +129,7 @@ def weights(found: tuple[Weight, ...]) -> Evidence:
         return Evidence(
             "weights", f"{weight.name}: bit {weight.bit} of element {weight.element} differs", facts
         )
-    count = "" if weight.elements is None else f" in {weight.elements:,} elements"
+    count = "" if weight.elements is None else f" in {counted(weight.elements, 'element')}"
     return Evidence("weights", f"{weight.name} has other bits{count}", facts)
 
 
@@ -152,7 +153,7 @@ def repeats(found: Repeats) -> Evidence:
     """The op again and again on one input."""
     times, distinct = found.times, found.distinct
     gave = "one and the same output" if distinct == 1 else f"{distinct} different outputs"
-    return Evidence("repeat", f"run {times} times on one input, the op gave {gave}", asdict(found))
+    return Evidence("repeat", f"run {counted(times, 'time')} on one input, the op gave {gave}", asdict(found))
 
 
 def batches(found: Batches) -> Evidence:
@@ -169,9 +170,10 @@ def batches(found: Batches) -> Evidence:
 
 def difference(found: Difference) -> Evidence:
     """How the two outputs differ."""
+    differ = "differs" if found.elements == 1 else "differ"
     text = (
-        f"{found.elements:,} of {found.size:,} elements differ in {found.rows:,} rows, {found.pattern}: "
-        f"{found.flipped_bits:,} bits, at most {found.max_ulp:,} ULP"
+        f"{found.elements:,} of {counted(found.size, 'element')} {differ} in {counted(found.rows, 'row')}, "
+        f"{found.pattern}: {counted(found.flipped_bits, 'bit')}, at most {found.max_ulp:,} ULP"
     )
     finite = "" if found.finite else "; not all are finite"
     return Evidence("tensors", text + finite, asdict(found))
@@ -184,9 +186,9 @@ def cache(found: Cache) -> Evidence:
         return Evidence("cache", "the KV it reads is equal in both runs", facts)
     wrote = "it was written alike" if found.written_alike else "it was written differently"
     hit = ", served by a prefix-cache hit" if found.hit else ""
-    text = (
-        f"KV differs at {found.unequal:,} positions that it reads, the first is {found.first}{hit}; {wrote}"
-    )
+    first = "" if found.unequal == 1 else "the first is "
+    places = counted(found.unequal, "position")
+    text = f"KV differs at {places} that it reads, {first}{found.first}{hit}; {wrote}"
     return Evidence("cache", text, facts)
 
 

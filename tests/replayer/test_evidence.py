@@ -11,6 +11,18 @@ from tests.replayer.findings import BITS, at, cut, measured, told, traces_alone
 
 NOTHING = traces_alone("attn")
 SENTENCES = [
+    pytest.param(
+        {"difference": replace(BITS, elements=1, size=512, rows=1, flipped_bits=1, pattern="one element")},
+        "tensors",
+        "1 of 512 elements differs in 1 row, one element: 1 bit, at most 9 ULP",
+        id="one element",
+    ),
+    pytest.param(
+        {"cache": Cache(1, True, 16, False)},
+        "cache",
+        "KV differs at 1 position that it reads, 16; it was written alike",
+        id="one position of KV",
+    ),
     pytest.param({"kernels": ("a", "")}, "kernel", "recorded a, replayed none", id="kernels"),
     pytest.param(
         {"manifest": tuple(told(f"k{i}") for i in range(5))},
