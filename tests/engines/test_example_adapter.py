@@ -2,37 +2,55 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tomllib
 
 import pytest
 
 from detrec.config import serve_config
 from detrec.config_engines import GROUP, own_keys, registered
+from detrec.engines.contract import AdapterContract
 from detrec.errors import ConfigError
 from tests.command import ROOT, detrec
-from tests.engines.adapter_contract import AdapterContract
 from tests.engines.registered import EXAMPLE, install
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed(tmp_path_factory):
-    """The toy is registered in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for path in install(tmp_path_factory.mktemp("site")):
-            patch.syspath_prepend(path)
-        yield
+def contract_of_a_copy(folder, **changes):
+    """The example's own tests on a copy of it, where nothing of detrec's checkout is but the package."""
+    (folder / "package").mkdir()
+    (folder / "package" / "detrec").symlink_to(ROOT / "detrec")
+    toy = folder / "toy"
+    shutil.copytree(EXAMPLE, toy)
+    for old, new in changes.values():
+        engine = toy / "toy_engine.py"
+        assert old in engine.read_text()
+        engine.write_text(engine.read_text().replace(old, new))
+    places = [*install(folder / "site")[:1], str(toy), str(folder / "package")]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_toy_engine.py"],
+        cwd=toy,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-class TestToy(AdapterContract):
-    @classmethod
-    def start(cls, requests, *, forced=None):
-        engine = {"name": "toy", "budget": 16}
-        config = serve_config({"model": "toy", "engine": engine, "requests": requests})
-        return registered()["toy"].load()(config, forced=forced)
+def test_the_example_keeps_the_contract_that_the_package_brings(tmp_path):
+    done = contract_of_a_copy(tmp_path)
+    assert done.returncode == 0, done.stdout
+    tests = sum(name.startswith("test_") for name in vars(AdapterContract))
+    assert f"{tests} passed" in done.stdout
 
-    @classmethod
-    def left_behind(cls, engine):
-        return [path for path, module in engine.model.named_sublayers() if module._forward_post_hooks]
+
+def test_an_adapter_that_breaks_the_contract_is_told_how(tmp_path):
+    """Negative control: a model without a digest; the message has the value that was none."""
+    done = contract_of_a_copy(tmp_path, digest=('"model_digest": whole', '"model_digest": ""'))
+    assert done.returncode == 1
+    assert "TestToy.test_the_manifest_is_plain_data" in done.stdout
+    assert "E       AssertionError: assert ''" in done.stdout
+    assert "1 failed" in done.stdout
 
 
 @pytest.fixture
@@ -93,7 +111,8 @@ def test_an_entry_point_that_cannot_be_imported_is_named(tmp_path):
     )
 
 
-def test_an_engine_that_is_not_installed_is_refused_with_those_that_are():
+def test_an_engine_that_is_not_installed_is_refused_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(install(tmp_path / "site")[0])
     engine = {"name": "toys"}
     with pytest.raises(ConfigError, match=r"name: expected one of builtin, .*, toy, got 'toys'") as error:
         serve_config({"model": "m", "engine": engine, "requests": [{"prompt": "x"}]})
