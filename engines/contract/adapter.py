@@ -165,7 +165,7 @@ class AdapterContract:
     def test_nothing_is_left_behind_by_a_run_that_broke_off(self) -> None:
         engine = self.start(REQUESTS)
         scheduler = engine.own_scheduler()
-        running = engine.run(scheduler, listener(engine), set(engine.op_names))
+        running: Any = engine.run(scheduler, listener(engine), set(engine.op_names))
         next(running)
         running.close()
         assert self.left_behind(engine) == []

@@ -31,7 +31,7 @@ class Told:
     samples: list[Sample] = field(default_factory=list)
     finished: list[Event] = field(default_factory=list)
 
-    def step(self, step: Step, tokens: Sequence[int]) -> None:
+    def step(self, step: Step, tokens: Sequence[int] | np.ndarray) -> None:
         """A step begins, `tokens` its rows."""
         self.steps.append(step)
         self.tokens.append(list(tokens))

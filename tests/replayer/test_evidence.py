@@ -45,6 +45,7 @@ SENTENCES = [
     pytest.param(
         {"again": "replayed"}, "again", "replayed once more, the op gave the replayed output", id="again"
     ),
+    pytest.param({"digests": ("1a", "2b")}, "model", "digest recorded 1a, replayed 2b", id="another model"),
     pytest.param({"weights": ()}, "weights", "no tensor of the model was seen to differ", id="no weight"),
     pytest.param(
         {"weights": (Weight("w", 1, 77, 22),)}, "weights", "w: bit 22 of element 77 differs", id="a bit"
@@ -175,9 +176,10 @@ def test_all_of_it_is_told():
         draw=Draw(1, 1, 2, 2, True),
         ranks=Ranks(True),
         stale=Stale(1, "r", 2),
+        digests=("1", "2"),
     )
     found = evidence_of(full)
-    unmeasured = {"first", "field", "replays", "dtype"}
+    unmeasured = {"first", "field", "replays", "dtype", "foreign"}
     assert len(found) == len(asdict(full)) - len(unmeasured)
     assert len({evidence.kind for evidence in found}) == len(found)
     assert at("attn").step == 4

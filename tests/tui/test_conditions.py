@@ -95,7 +95,7 @@ def test_a_recorder_that_died(tmp_path):
         assert "RECORDING" in driver.lines[0]
         assert "its recorder is still running or died" in driver.lines[1]
         await driver.press("s")
-        assert "r0:0-5" in driver.screen
+        assert "r0[0:6)" in driver.screen
 
     drive(lambda: Survey(run), walk)
 
@@ -135,7 +135,7 @@ def test_an_id_that_would_garble_a_terminal_is_shown_in_ascii(tmp_path):
         assert "Layers x positions of r0\\x1b[2J[red]" in driver.screen
         await driver.press("s")
         assert "\x1b" not in driver.screen
-        assert "r0\\x1b[2J[red]:0-5" in driver.screen
+        assert "r0\\x1b[2J[red][0:6)" in driver.screen
 
     drive(lambda: Survey(run), walk)
 
