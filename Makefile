@@ -46,6 +46,7 @@ gpu: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/bench_engine.py
 	$(BIN)/python -m benchmarks.bench_explore
+	$(BIN)/python -m benchmarks.bench_recording
 ifneq ($(wildcard /dev/nvidia0),)
 	for name in matmul attention rows sample overhead replay; do $(BIN)/python -m benchmarks.bench_$$name || exit; done
 	$(BIN)/python -m benchmarks.soak

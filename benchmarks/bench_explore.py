@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+from benchmarks.drive_explorer import LOOKS, driven
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.grid import Window
 from detrec.replayer.survey.survey import Survey
@@ -30,6 +32,8 @@ HEADER = (
     "replay", "open s", "first s", "all s", "next ms", "row ms", "step ms", "whole map ms", "request map ms",
     "window ms", "schedule ms", "tokens ms", "memory MB",
 )  # fmt: skip
+SIZES = (80, 24), (200, 60)
+DRIVEN = ("replay", "screen", "seen s", "verdict s", *(f"{look.name} ms" for look in LOOKS), "memory MB")
 
 
 def worst(looks: Callable[[], object], times: int = 5) -> float:
@@ -104,6 +108,10 @@ def table(folder: Path) -> None:
     for name in REPLAYS:
         command = [sys.executable, "-m", "benchmarks.bench_explore", str(folder), "--replay", name]
         subprocess.run(command, check=True)
+    print(f"\n| {' | '.join(DRIVEN)} |\n|{'---|' * len(DRIVEN)}", flush=True)
+    for name, (columns, lines) in product(REPLAYS, SIZES):
+        cells = driven(str(folder / "run.zarr"), str(folder / name), columns, lines)
+        print(f"| {REPLAYS[name]} | {columns} x {lines} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

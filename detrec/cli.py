@@ -79,6 +79,7 @@ def replay(
     repeat: opt.Repeat = None,
     overwrite: opt.OverwriteKept = False,
     by: opt.By = "bits",
+    until: opt.Until = None,
     as_json: opt.Json = False,
     tui: opt.Tui = None,
     at: opt.At = None,
@@ -104,6 +105,7 @@ def replay(
                     diagnose=diagnose and shown,
                     keep_tensors=room.tensors if shown else None,
                     by_sketch=by == "sketch",
+                    until=until,
                     # an earlier replay that did not diverge gives way to this one
                     overwrite=overwrite or number > 1,
                     notify=note,
@@ -114,16 +116,16 @@ def replay(
         result, hunted = found.shown, None if repeat is None else found
         compared = result.comparison
         told: dict[str, Any] = {"diagnosis": result.diagnosis, "tolerance": result.tolerance, "by": by}
-        told |= {"seconds": found.seconds, "hunt": hunted}
+        told |= {"seconds": found.seconds, "hunt": hunted, "until": until}
         if as_json:
             show(report.to_json(compared, trace=run, replayed=output or "", **told))
         else:
             say(report.to_text(compared, **told))
-        if explorable and report.verdict(compared, result.tolerance, by) == "diverged":
+        if explorable and (tui or report.verdict(compared, result.tolerance, by) == "diverged"):
             from detrec.story.write import write
             from detrec.tui.explore import explore_replay
 
-            made = opening.made(mode, set_, fault)
+            made = opening.made(mode, set_, fault, until)
             explore_replay(run, result, write, made=made, tensors=room.tensors, at=at or "")
     raise typer.Exit(report.exit_code(compared, result.tolerance, by))
 

@@ -72,11 +72,13 @@ def room(wanted: bool, output: str | None, tensors: str | None, *, diagnose: boo
         yield Room(output or str(Path(scratch) / "replayed.zarr"), tensors or kept)
 
 
-def made(mode: str | None, overrides: list[str] | None, fault: str | None) -> "Replayed":
+def made(
+    mode: str | None, overrides: list[str] | None, fault: str | None, until: int | None = None
+) -> "Replayed":
     """How the second run was made; what is left out is as `Replayed` has it."""
     from detrec.replayer.survey.command import Replayed
 
-    return Replayed(mode or Replayed().mode, tuple(overrides or ()), fault or "")
+    return Replayed(mode or Replayed().mode, tuple(overrides or ()), fault or "", until)
 
 
 def made_other(

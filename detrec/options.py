@@ -81,7 +81,11 @@ OverwriteKept = Annotated[
 ]
 Tui = Annotated[
     bool | None,
-    typer.Option("--tui/--no-tui", help="Explore a divergence; by default on a terminal, without --json."),
+    typer.Option("--tui/--no-tui", help="Open the explorer; by default if it diverged, on a terminal."),
+]
+Until = Annotated[
+    int | None,
+    typer.Option(min=0, help="Replay up to the end of this step, and compare so far.", metavar="STEP"),
 ]
 At = Annotated[
     str | None,

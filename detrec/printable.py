@@ -32,6 +32,15 @@ class Placed(Protocol):
         ...
 
 
+class Ranked(Placed, Protocol):
+    """A cell of one rank; None is the sum over all of them."""
+
+    @property
+    def rank(self) -> int | None:
+        """The rank."""
+        ...
+
+
 def printable(text: str) -> str:
     """The text in one line; what is not printable ASCII as Python escapes it."""
     return ascii(text)[1:-1]
@@ -53,3 +62,10 @@ def place_of(cell: Placed) -> str:
     return (
         f"step {cell.step}, request {printable(cell.request)}, position {cell.position}, {layer}op {cell.op}"
     )
+
+
+def place_on_rank(cell: Ranked, ranks: int) -> str:
+    """`place_of`, and on which rank, where there are several `ranks`."""
+    if ranks < 2:
+        return place_of(cell)
+    return f"{place_of(cell)}, {'the sum over ranks' if cell.rank is None else f'rank {cell.rank}'}"

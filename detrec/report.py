@@ -8,7 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
-from detrec.printable import counted, place_of, printable
+from detrec.printable import counted, place_of, place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -61,6 +61,7 @@ def to_json(
     hunt: Hunt | None = None,
     tolerance: Tolerance | None = None,
     by: str = "bits",
+    until: int | None = None,
 ) -> dict[str, Any]:
     """The object that `--json` prints: fingerprints as 16 hexadecimal digits, `cause` null where not known.
 
@@ -68,7 +69,8 @@ def to_json(
     `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
     own ranks first differ in what all of them should have, and which ops could not be compared. With a
     `tolerance` there is that; `by` "sketch" it decides the verdict. `first` is of bits even then, and so is
-    the cause: where runs are first beyond tolerance elsewhere, `cause.of` says so.
+    the cause: where runs are first beyond tolerance elsewhere, `cause.of` says so. `until` is there if the
+    replay ended with that step.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -91,6 +93,8 @@ def to_json(
         "replayed": str(replayed),
         "seconds": round(seconds, 6),
     }
+    if until is not None:
+        data["until"] = until
     if tolerance is not None:
         data["tolerance"] = report_tolerance.to_json(tolerance)
     if comparison.ranks > 1:
@@ -106,10 +110,12 @@ def to_text(
     hunt: Hunt | None = None,
     tolerance: Tolerance | None = None,
     by: str = "bits",
+    until: int | None = None,
 ) -> str:
     """The verdict on the first line, then the cause with its evidence, then the facts of the comparison.
 
-    By sketch, what sketches tell comes first, then where bits differ and the cause of that.
+    By sketch, what sketches tell comes first, then where bits differ and the cause of that. `until`: the
+    replay ended with that step.
     """
     by_sketch = by == "sketch" and comparison.verdict != "identical"
     of_bits = _of_bits(comparison, tolerance, by)
@@ -121,6 +127,8 @@ def to_text(
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
     heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
+    if until is not None:
+        heading += f", up to the end of step {until}"
     return "\n".join([heading, *(f"  {label:<9}  {text}" for label, text in lines)])
 
 
@@ -138,8 +146,7 @@ def headline(comparison: Comparison) -> str:
         return f"could not tell: {equal} equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
-    where = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
-    return f"diverged: first at {place_of(first)}{f', {where}' if comparison.ranks > 1 else ''}"
+    return f"diverged: first at {place_on_rank(first, comparison.ranks)}"
 
 
 def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:

@@ -59,6 +59,27 @@ class CheckedChunks:
         except ValueError as error:
             raise TraceCorrupt(f"{self._store.name}: {key}: cannot be decoded: {error}") from error
 
+    def vouched(self, spec: ArraySpec, index: int) -> bool:
+        """Was the digest of a chunk looked at already, and is its file no longer written to?"""
+        return spec.path not in self._tails and spec.key(index) in self._checked
+
+    def rows(self, spec: ArraySpec, index: int, rows: np.ndarray) -> np.ndarray:
+        """Some rows of an uncompressed chunk that is `vouched` for, counted from its first and ascending:
+        they alone are read.
+        """
+        key = spec.key(index)
+        begins = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        ends = np.append(begins[1:], len(rows)) - 1
+        ranges = zip(
+            (rows[begins] * spec.row_bytes).tolist(),
+            ((rows[ends] + 1) * spec.row_bytes).tolist(),
+            strict=True,
+        )
+        data = self._store.parts(key, [*ranges])
+        if data is None or len(data) != len(rows) * spec.row_bytes:
+            raise TraceCorrupt(f"{self._store.name}: {key}: is missing or cut off")
+        return np.frombuffer(data, spec.dtype).reshape(spec.shape(len(rows)))
+
     def array(self, spec: ArraySpec, rows: int) -> np.ndarray:
         """A whole array of `rows` rows, read-only."""
         out = np.empty(spec.shape(rows), spec.dtype)

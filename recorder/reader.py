@@ -44,17 +44,17 @@ class Samples:
 
 
 class TraceReader(RowColumns):
-    """The trace at `path`, a local path or any fsspec URL.
+    """The trace at `path`, a local path or any fsspec URL; of its `all_steps`, the first `steps` if given.
 
-    `status` is recording, complete or failed (`reason` says why). Row columns are int32 [n_rows] in the order
-    of the batch, step after step; `row_request` indexes `requests`. Arrays are read-only. `kinds`: what the
-    ranks hold of each op.
+    `status` is recording, complete or failed (`reason` says why), or partial where steps were left out. Row
+    columns are int32 [n_rows] in the order of the batch, step after step; `row_request` indexes `requests`.
+    Arrays are read-only. `kinds`: what the ranks hold of each op.
 
     Raises TraceError where there is no trace, TraceVersion where another detrec wrote it, TraceCorrupt, from
     here or from any later access, where its bytes are not those that were recorded.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, steps: int | None = None) -> None:
         self.path = str(path)
         self._store = open_store(path)
         root = read_root(self._store)
@@ -77,6 +77,19 @@ class TraceReader(RowColumns):
         self.fingerprint_chunk_rows = self._specs["fingerprints/0"].chunk
         self._columns: dict[str, np.ndarray] = {}
         self._latest: dict[str, tuple[int, np.ndarray]] = {}
+        # what is stored is read, and its digests looked at, as it was written
+        self._stored, self.all_steps = self.counts, self.n_steps
+        if steps is not None and steps < self.n_steps:
+            self._leave_out_after(steps)
+
+    def _leave_out_after(self, steps: int) -> None:
+        """As if the recorder had stopped there."""
+        parts = ("slices", "rows", "samples", "events")
+        cut = {part: int(np.searchsorted(self.column(f"{part}/step"), steps)) for part in parts}
+        self._columns.clear()
+        self.counts = {**self.counts, **cut, "steps": steps}
+        self.n_steps, self.n_rows, self.n_samples = steps, cut["rows"], cut["samples"]
+        self.status = "partial"
 
     def require_complete(self) -> None:
         """Raise TraceIncomplete unless the trace was closed in good order."""
@@ -110,7 +123,8 @@ class TraceReader(RowColumns):
         """A whole array of steps, events, slices, rows, samples or kernels, such as `steps/padded_rows`."""
         if path not in self._columns:
             spec = self._specs[path]
-            self._columns[path] = self._chunks.array(spec, self.counts[spec.count])
+            whole = self._chunks.array(spec, self._stored[spec.count])
+            self._columns[path] = whole[: self.counts[spec.count]]
         return self._columns[path]
 
     def attached(self, name: str) -> bytes | None:
@@ -175,6 +189,14 @@ class TraceReader(RowColumns):
         """
         return self._rows_of(f"fingerprints/{rank}", start, stop, rank, checked)
 
+    def vouched_fingerprints(self, chunk: int, rows: np.ndarray, rank: int = 0) -> np.ndarray | None:
+        """Rows of a chunk of fingerprints, counted from its first and ascending, uint64 [rows, ops].
+
+        They alone are read; None where the chunk's digest was not looked at yet.
+        """
+        spec = self._specs[f"fingerprints/{rank}"]
+        return self._chunks.rows(spec, chunk, rows) if self._chunks.vouched(spec, chunk) else None
+
     @property
     def has_sketches(self) -> bool:
         """Were sketches kept?"""
@@ -219,9 +241,9 @@ class TraceReader(RowColumns):
     def _latest_chunk(self, path: str, chunk: int, checked: bool) -> np.ndarray:
         """A chunk of an array; the latest checked one of each array stays in memory."""
         if not checked:
-            return self._chunks.chunk(self._specs[path], chunk, self.n_rows, checked=False)
+            return self._chunks.chunk(self._specs[path], chunk, self._stored["rows"], checked=False)
         if self._latest.get(path, (-1, None))[0] != chunk:
-            self._latest[path] = chunk, self._chunks.chunk(self._specs[path], chunk, self.n_rows)
+            self._latest[path] = chunk, self._chunks.chunk(self._specs[path], chunk, self._stored["rows"])
         return self._latest[path][1]
 
     @cached_property

@@ -56,6 +56,12 @@ class Store(Protocol):
         """The bytes of a file, None where there is none."""
         ...
 
+    def parts(self, key: str, ranges: Sequence[tuple[int, int]]) -> bytes | None:
+        """Bytes [start, stop) of each range of a file, joined, fewer where it ends before that; None where
+        there is no file.
+        """
+        ...
+
     def size(self, key: str) -> int | None:
         """How many bytes a file has, None where there is none."""
         ...
@@ -160,6 +166,18 @@ class LocalStore:
             try:
                 with open(f"{self._root}/{key}", "rb", buffering=0) as file:
                     return file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def parts(self, key: str, ranges: Sequence[tuple[int, int]]) -> bytes | None:
+        with told(self.name, "read"):
+            try:
+                with open(f"{self._root}/{key}", "rb", buffering=0) as file:
+                    found = []
+                    for start, stop in ranges:
+                        file.seek(start)
+                        found.append(file.read(stop - start))
+                    return b"".join(found)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

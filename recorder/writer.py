@@ -42,7 +42,8 @@ class TraceWriter:
     On a local path the trace appears whole: a kill at any moment leaves nothing or a trace that opens. A URL
     has no rename; killed before it is made, it leaves files without a root, which are not a trace. Steps are
     committed every `commit_steps` steps or `commit_seconds` seconds, whichever comes first; where a commit is
-    slow, seconds are stretched so that commits take a twentieth of the time at most.
+    slow, seconds are stretched so that commits take a twentieth of the time at most, and where chunks are
+    still being written, doubled.
 
     Of a run on several ranks this is rank 0's writer; the others' are RankWriters of the same path and
     `uuid`. `kinds` says of every op what the ranks hold of it. Only steps that all ranks have on disk are

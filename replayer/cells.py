@@ -17,7 +17,7 @@ from detrec.replayer.gather import Sides
 from detrec.replayer.step_map import StepMap
 from detrec.replayer.trace import Trace
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 # rows of one chunk that lie within so many chunks of the other run are still in its cache when next needed
 _CLOSE = 3
 
@@ -204,8 +204,8 @@ def _compare_block(
     cells.divergent += int(total.sum())
     first = differ.any(axis=2).argmax(axis=1) if len(at) else np.zeros(0, np.int64)
     return DivergentRows(
-        pairs.recorded[at],
-        pairs.replayed[at],
+        pairs.recorded[at].astype(np.int32),
+        pairs.replayed[at].astype(np.int32),
         pairs.request[at],
         pairs.generation[at],
         pairs.position[at],
@@ -218,8 +218,8 @@ def _compare_block(
 def join(found: Sequence[DivergentRows]) -> DivergentRows:
     """All of them, in the order given."""
     if not found:
-        wide, narrow = np.zeros(0, np.int64), np.zeros(0, np.int32)
-        return DivergentRows(wide, wide, narrow, narrow, narrow, narrow, narrow, narrow)
+        none = np.zeros(0, np.int32)
+        return DivergentRows(none, none, none, none, none, none, none, none)
     return DivergentRows(
         *(np.concatenate([getattr(part, name) for part in found]) for name in DivergentRows.__slots__)
     )

@@ -31,9 +31,9 @@ class Divergence:
 class DivergentRows:
     """Rows with at least one divergent cell, one array entry each.
 
-    `row` is the recorded row, `other` the replayed one, both int64; all else is int32. `generation`: how
-    often the recorded run had preempted the request before. `op` is the first divergent op in causal order,
-    `at_op` the number of ranks that differ there, `cells` the number of divergent cells of the row.
+    All int32. `row` is the recorded row, `other` the replayed one. `generation`: how often the recorded run
+    had preempted the request before. `op` is the first divergent op in causal order, `at_op` the number of
+    ranks that differ there, `cells` the number of divergent cells of the row.
     """
 
     row: np.ndarray

@@ -15,7 +15,7 @@ from detrec.replayer.columns import Columns
 from detrec.replayer.lanes import Lanes
 from detrec.replayer.trace import Trace
 
-CACHE_BYTES = 48 << 20
+CACHE_BYTES = 24 << 20
 
 
 class Gather:
@@ -54,6 +54,11 @@ class Gather:
                 _selector(rows[some] - number * self._unit)
             ]
         return out
+
+    def forget(self) -> None:
+        """Let go of the chunks that are in memory."""
+        self._cache.clear()
+        self._checked.clear()
 
     def _chunk(self, number: int, checked: bool) -> np.ndarray:
         if number in self._cache and (not checked or number in self._checked):
@@ -106,6 +111,9 @@ class Sides:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+        # whoever puts together what was found needs the room
+        self._ours.forget()
+        self._theirs.forget()
 
 
 def _selector(rows: np.ndarray) -> np.ndarray | slice:

@@ -59,6 +59,7 @@ def replay(
     diagnose: bool = False,
     keep_tensors: str | None = None,
     by_sketch: bool = False,
+    until: int | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -68,17 +69,18 @@ def replay(
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
     the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
-    must have sketches, and only runs that are apart by them are diagnosed. Raises ReplayError where the
-    schedule cannot be followed, TraceIncomplete where no step was committed.
+    must have sketches, and only runs that are apart by them are diagnosed. `until`: up to the end of that
+    step, and compared so far. Raises ReplayError where the schedule cannot be followed, TraceIncomplete
+    where no step was committed.
     """
     begin = time.perf_counter()
-    recorded, config = _checked(trace, overrides, mode, by_sketch=by_sketch)
+    recorded, config = _checked(trace, overrides, mode, until, by_sketch=by_sketch)
     if output is not None:
         _check_output(output, trace, overwrite=overwrite)
     _check_folder(keep_tensors, diagnose=diagnose)
     with tempfile.TemporaryDirectory(prefix="detrec-") as scratch:
         path = output or str(Path(scratch) / "replayed.zarr")
-        recording = _run(config, recorded, path, mode, fault, overwrite, notify, progress)
+        recording = _run(config, recorded, path, mode, fault, overwrite, notify, _drawn(recorded, progress))
         again = TraceReader(path)
         comparison = compare(recorded, again, progress=progress)
         sketched = again.has_sketches and recorded.has_sketches
@@ -91,15 +93,17 @@ def replay(
 
 
 def _checked(
-    trace: str, overrides: Sequence[str], mode: str, *, by_sketch: bool
+    trace: str, overrides: Sequence[str], mode: str, until: int | None, *, by_sketch: bool
 ) -> tuple[TraceReader, ServeConfig]:
     """The trace, and what to replay it by."""
     check_mode(mode)
-    recorded = TraceReader(trace)
+    recorded = TraceReader(trace, steps=None if until is None else until + 1)
     _require_steps(recorded)
     if by_sketch:
         require_sketches(recorded)
     config = replayed_config(recorded, overrides)
+    if until is not None:
+        _check_until(until, recorded, mode, config.engine.name)
     if by_sketch and not config.record.sketch:
         raise ConfigError(
             "--by sketch: the replay keeps none, record.sketch is false", hint="leave out --set record.sketch"
@@ -140,6 +144,31 @@ def check_mode(mode: str) -> None:
         raise ConfigError(
             f"--mode {mode}: expected one of {', '.join(MODES)}",
             hint=f"did you mean {near[0]}?" if near else "detrec replay --help says what each forces",
+        )
+
+
+def _drawn(recorded: TraceReader, progress: Progress | None) -> Progress | None:
+    """Progress of a run by the tokens that the recorded one drew, which may have stopped early."""
+    if progress is None:
+        return None
+    told = progress
+
+    def drawn(what: str, done: int, total: int) -> None:
+        told(what, done, max(recorded.n_samples, done, 1) if what == "run" else total)
+
+    return drawn
+
+
+def _check_until(until: int, recorded: TraceReader, mode: str, engine: str) -> None:
+    """ConfigError where that step is not there, or nothing can stop at its end."""
+    if not 0 <= until < recorded.all_steps:
+        last = recorded.all_steps - 1
+        raise ConfigError(f"--until {until}: {recorded.path} has steps 0 to {last}", hint="name one of them")
+    if mode == "free" or engine == "fastdeploy":
+        what = "--mode free" if mode == "free" else "engine.name fastdeploy"
+        raise ConfigError(
+            f"--until {until}: with {what} no step need be the recorded one",
+            hint="leave --until out: the whole run is replayed",
         )
 
 

@@ -100,6 +100,44 @@ def test_forced_tokens_leave_the_schedule_to_the_engine(run):
     assert data["schedule_diff"]
 
 
+def test_a_replay_can_end_with_a_step_and_is_compared_so_far(run):
+    whole, part = replayed(run), replayed(run, "--until", "6")
+    assert (part["verdict"], part["until"]) == ("identical", 6)
+    assert "until" not in whole
+    assert 0 < part["counts"]["compared"] < whole["counts"]["compared"]
+    assert part["counts"]["missing"] == 0
+    assert not part["schedule_diff"]
+    # in the last step there is nothing that could be left out
+    last = replayed(run, "--until", str(TraceReader(run).n_steps - 1))
+    assert last["counts"] == whole["counts"]
+
+
+def test_a_replay_that_ends_before_a_divergence_does_not_see_it(run):
+    fault = ("--fault", "bitflip:step=5,op=1.act,element=0,bit=30", "--no-diagnose")
+    assert replayed(run, *fault, "--until", "4")["verdict"] == "identical"
+    seen = replayed(run, *fault, "--until", "5")
+    assert (seen["verdict"], seen["first"]["step"]) == ("diverged", 5)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        pytest.param(["--until", "999"], "has steps 0 to ", id="a step that is not there"),
+        pytest.param(["--until", "3", "--mode", "free"], "with --mode free no step", id="free"),
+    ],
+)
+def test_a_step_at_which_no_replay_can_end_is_an_error(run, args, says):
+    found = detrec("replay", run, *args)
+    assert found.code == 2
+    assert says in found.stderr
+
+
+def test_tokens_that_are_forced_can_end_early_too(run):
+    data = replayed(run, "--mode", "tokens", "--until", "6")
+    assert data["verdict"] == "identical"
+    assert data["counts"]["missing"] == 0
+
+
 FAULTS = [
     pytest.param("split_k_by_batch", id="split_k_by_batch"),
     pytest.param("split_k_by_batch:step=5,op=3.down_partial,splits=2", id="split_k_by_batch elsewhere"),

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = ("kernels", "engines", "recorder", "replayer", "tui")
 FREE = ("detrec.errors", "detrec.config", "detrec.schema", "detrec.printable")
-FRONT = {"errors", "schema", "config"} | {
+FRONT = {"errors", "schema", "config", "printable"} | {
     f"config_{part}" for part in ("checks", "engines", "requests", "settings", "text")
 }
 HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual", "pytest")

@@ -7,9 +7,12 @@ once it is cancelled.
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from detrec.printable import printable
+from detrec.recorder.reader import TraceReader
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.command import Replayed, view
 from detrec.replayer.survey.measure import Measured, made_by, measure
@@ -27,6 +30,26 @@ from detrec.tui.writing import Write
 
 class Cancelled(Exception):
     """Raised into an act by its own progress."""
+
+
+def can_stop(recorded: TraceReader, how: Replayed) -> bool:
+    """Can a replay made like this end with a recorded step?"""
+    engine = recorded.manifest.get("config", {}).get("engine", {})
+    foreign = engine.get("name") == "fastdeploy" or "engine.name=fastdeploy" in how.overrides
+    return how.mode != "free" and not foreign
+
+
+def _told(survey: Survey) -> str:
+    """What a replay did, and what came of it."""
+    found, runs, how = survey.comparison, survey.runs, survey.made_by
+    if found is None or runs is None or how is None:
+        return f"replayed {printable(survey.run)}: {survey.problem}"
+    steps = runs.recorded.reader.all_steps
+    if how.until is not None:
+        far = f"replayed up to step {how.until}, of {words.count(steps, 'step')}"
+        return f"{far}: {found.verdict} so far; R replays the whole run"
+    why = "" if can_stop(runs.recorded.reader, how) else ", which cannot stop at a recorded step"
+    return f"replayed the whole run{why}, {words.count(steps, 'step')}: {found.verdict}"
 
 
 class Acting(Moving):
@@ -133,14 +156,20 @@ class Acting(Moving):
         grafted = next((each.text for each in found.diagnosis.evidence if each.kind == "graft"), "")
         self.say("; ".join([*found.notes, grafted or found.diagnosis.summary]), bad=bool(found.notes))
 
-    def action_replay(self) -> None:
-        """Run RUN again as OTHER was made, or as it was recorded, and go on from here with that."""
+    def action_replay(self, whole: bool) -> None:
+        """Run RUN again as OTHER was made, or as it was recorded, and go on from here with that.
+
+        Up to the end of the step one stands in, unless the `whole` is wanted or nothing can stop there.
+        """
         survey, cell = self.survey, self.place.cell
         if survey is None or survey.runs is None:
             self.say(survey.problem if survey else "there is nothing to replay", bad=True)
             return
         compared = survey.comparison
         how = survey.made_by or (Replayed() if compared is None else made_by(compared))
+        recorded = survey.runs.recorded.reader
+        until = None if whole or cell is None or not can_stop(recorded, how) else cell.step
+        how = replace(how, until=None if until is None or until >= recorded.all_steps - 1 else until)
         path, tensors = str(self._folder("replay") / "replayed.zarr"), str(self._folder("tensors"))
 
         def job(progress: Progress) -> Callable[[], None]:
@@ -152,6 +181,7 @@ class Acting(Moving):
                 overrides=how.overrides,
                 mode=how.mode,
                 fault=how.fault,
+                until=how.until,
                 diagnose=True,
                 keep_tensors=tensors,
                 progress=progress,
@@ -166,15 +196,14 @@ class Acting(Moving):
             )
             return partial(self._replayed, again, cell)
 
-        self._act("replay", job)
+        self._act("replay" if how.until is None else f"replay up to step {how.until}", job)
 
     def _replayed(self, survey: Survey, cell: Cell | None) -> None:
         self.take(survey)
         if cell is not None:
             place = f"{cell.request}:{cell.position} {survey.runs.ops[cell.op]}" if survey.runs else ""
             self.walker.go(lambda survey, here: moves.goto(survey, here, place))
-        found = survey.comparison
-        self.say(f"replayed {words.plain(survey.run)}: {found.verdict if found else survey.problem}")
+        self.say(_told(survey))
 
     def action_copy(self) -> None:
         """The command that opens this view again, to the clipboard and to the screen."""

@@ -4,7 +4,7 @@ What reads a trace runs in threads, which post messages. A fact that is shown co
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from detrec.replayer.survey.survey import Survey
 from detrec.tui import layout
 from detrec.tui.acting import Acting
 from detrec.tui.ask import Ask
-from detrec.tui.banner import Banner
+from detrec.tui.banner import Banner, opening
 from detrec.tui.cause_pane import CausePane
 from detrec.tui.elements_pane import ElementsPane
 from detrec.tui.heatmap import HeatMap
@@ -43,8 +43,8 @@ from detrec.tui.writing import Write
 class Explorer(Acting, Moving, Reading, App[None]):
     """`open_survey` opens the traces, in a thread of the explorer's: RUN alone, or RUN and OTHER.
 
-    `at` names the place to begin at, "" for the first divergence. A trace that grows is looked at again every
-    `follow` seconds.
+    `paths` are the traces', to say what is being opened. `at` names the place to begin at, "" for the first
+    divergence. A trace that grows is looked at again every `follow` seconds.
     """
 
     CSS_PATH = "explorer.tcss"
@@ -53,13 +53,19 @@ class Explorer(Acting, Moving, Reading, App[None]):
     AUTO_FOCUS = ""
 
     def __init__(
-        self, open_survey: Callable[[], Survey], write: Write, *, at: str = "", follow: float = 1.0
+        self,
+        open_survey: Callable[[], Survey],
+        write: Write,
+        *,
+        paths: Sequence[str] = (),
+        at: str = "",
+        follow: float = 1.0,
     ) -> None:
         # without colours the terminal's own are kept, and weight and reverse tell things apart
         mono = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if mono else None)
         self.driver_class = leaving_clean(self.driver_class)
-        self.colour, self.write = not mono, write
+        self.colour, self.write, self._paths = not mono, write, paths
         self.begin(open_survey, at=at, follow=follow)
         for theme in THEMES:
             self.register_theme(theme)
@@ -89,12 +95,19 @@ class Explorer(Acting, Moving, Reading, App[None]):
         """Open the traces while the screen is there already."""
         self.plan = layout.Layout.of(*self.size)
         self.arrange()
+        self.part(Banner).lines = opening(self._paths, self.palette)
         self.start_reading()
 
     def on_resize(self, event: events.Resize) -> None:
         """Other panes may fit."""
         self.plan = layout.Layout.of(*event.size)
         self.arrange()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that opens the line below is one of the text's own letters where that is open."""
+        if action in ("find", "goto", "export"):
+            return len(self.screen_stack) == 1 and not self.part(Ask).has_class("-open")
+        return super().check_action(action, parameters)
 
     def action_help(self) -> None:
         """Every key."""

@@ -49,7 +49,8 @@ class Ask(Widget):
         self.add_class("-open")
         with line.prevent(Input.Changed):
             line.value = text
-        line.focus()
+        # not when there is time for it: the letters that were typed behind the key are the text's
+        self.screen.set_focus(line)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """A letter more or less."""

@@ -1,10 +1,13 @@
 """The verdict, where it differs first, why, and how much: the lines at the top."""
 
+from collections.abc import Sequence
+
 from rich.style import Style
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from detrec.printable import place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.cell import State
@@ -39,10 +42,9 @@ class Banner(Widget):
         return "\n".join(line.plain for line in self.lines)
 
 
-def opening(run: str, other: str | None, palette: Palette) -> tuple[Text, ...]:
+def opening(paths: Sequence[str], palette: Palette) -> tuple[Text, ...]:
     """Before anything is known."""
-    text = f"opening {words.plain(run)}" + ("" if other is None else f" and {words.plain(other)}")
-    return (Text(text, palette.quiet),)
+    return (Text(f"opening {' and '.join(map(printable, paths))}", palette.quiet),)
 
 
 def headline(
@@ -54,7 +56,7 @@ def headline(
     ill = [_condition(condition, palette) for condition in conditions if condition.status != "complete"]
     if survey.runs is None or (survey.problem and found is None):
         known = ill or [
-            Text.assemble(_badge("cannot tell", "?", palette.warn), " ", words.plain(survey.problem))
+            Text.assemble(_badge("cannot tell", "?", palette.warn), " ", printable(survey.problem))
         ]
         return tuple(known)
     if survey.other is None:
@@ -62,7 +64,9 @@ def headline(
     if found is None:
         text = Text.assemble(_badge("comparing", "…", palette.warn), f" {progress}")
         if sighted is not None:
-            text.append(" diverged, first at ").append(where(sighted, survey.runs.ranks), palette.strong)
+            text.append(" diverged, first at ").append(
+                place_on_rank(sighted, survey.runs.ranks), palette.strong
+            )
         return (text, *ill)
     second = [_why(survey, palette)] if found.verdict == "diverged" else []
     return (_verdict(found, palette), *ill, *second, _counts(found, palette))
@@ -87,25 +91,14 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
         return text.append(f"nothing differs, and {missing}: that is not equal")
     if found.first is None:
         return text.append("other tokens were drawn, and no fingerprint shows where")
-    return text.append("first at ").append(where(found.first, found.ranks), palette.strong)
-
-
-def where(first: Divergence, ranks: int) -> str:
-    """A divergence's place."""
-    layer = "" if first.layer is None else f"layer {first.layer}, "
-    summed = "the sum over ranks" if first.rank is None else f"rank {first.rank}"
-    rank = f", {summed}" if ranks > 1 else ""
-    return (
-        f"step {first.step}, request {words.plain(first.request)}, position {first.position}, "
-        f"{layer}op {first.op}{rank}"
-    )
+    return text.append("first at ").append(place_on_rank(found.first, found.ranks), palette.strong)
 
 
 def _why(survey: Survey, palette: Palette) -> Text:
     cause = survey.diagnosis
     if cause is None:
         return Text("   cause not looked into", palette.quiet)
-    return Text.assemble("   ", (cause.cause, palette.warn), f": {words.plain(cause.summary)}")
+    return Text.assemble("   ", (cause.cause, palette.warn), f": {printable(cause.summary)}")
 
 
 def _counts(found: Comparison, palette: Palette) -> Text:
@@ -118,7 +111,7 @@ def _counts(found: Comparison, palette: Palette) -> Text:
     for state, number, name in pieces:
         text.append_text(palette.symbol(state)).append(f" {number:,} {name}  ")
     if flip is not None:
-        return text.append(f"tokens differ from {words.plain(flip.request)}:{flip.position} on", palette.warn)
+        return text.append(f"tokens differ from {printable(flip.request)}:{flip.position} on", palette.warn)
     return text.append(
         "tokens equal" if found.tokens.equal else "tokens equal where both drew one", palette.quiet
     )
@@ -129,12 +122,12 @@ def _alone(survey: Survey, palette: Palette) -> Text:
     steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
     about = f"{steps}, {words.count(known.rows, 'row')} x {words.count(known.ops, 'op')}, {ranks}"
     badge = (f" {known.status.upper()} ", palette.strong + _REVERSED)
-    return Text.assemble(badge, f" {about}  ", (words.plain(known.path), palette.quiet))
+    return Text.assemble(badge, f" {about}  ", (printable(known.path), palette.quiet))
 
 
 def _condition(known: Condition, palette: Palette) -> Text:
-    symbol = {"recording": "●", "corrupt": "!", "failed": "!"}.get(known.status, "?")
+    symbol = {"recording": "●", "partial": "…", "corrupt": "!", "failed": "!"}.get(known.status, "?")
     return Text.assemble(
-        _badge(known.status, symbol, palette.warn), " ", words.plain(known.detail),
+        _badge(known.status, symbol, palette.warn), " ", printable(known.detail),
         (f"; {known.hint}" if known.hint else "", palette.quiet),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rich.style import Style
 from rich.text import Text
 
+from detrec.printable import printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.survey.condition import Condition
@@ -77,20 +78,20 @@ def _entries(facts: Facts, palette: Palette) -> list[tuple[str, str, Style | str
     for known in facts.conditions:
         if known.status != "complete":
             entries.append(
-                (known.status, f"{words.plain(known.path)}: {words.plain(known.detail)}", palette.warn)
+                (known.status, f"{printable(known.path)}: {printable(known.detail)}", palette.warn)
             )
             entries.append(("", known.hint, palette.quiet))
     if facts.alone and not facts.problem:
         return [*entries, ("alone", "one run, and nothing to hold against it: r replays it", palette.quiet)]
     if found is None:
         if not entries:
-            entries.append(("", words.plain(facts.problem) or "still comparing", palette.quiet))
+            entries.append(("", printable(facts.problem) or "still comparing", palette.quiet))
         return entries
     if cause is not None:
         entries.append(("cause", cause.cause, palette.bad))
-        entries.append(("", words.plain(cause.summary), palette.strong))
+        entries.append(("", printable(cause.summary), palette.strong))
         entries.append(("rule", cause.rule, palette.quiet))
-        entries += [(each.kind, words.plain(each.text), "") for each in cause.evidence]
+        entries += [(each.kind, printable(each.text), "") for each in cause.evidence]
     elif found.verdict == "diverged":
         entries.append(("cause", "not looked into: g does, from the first divergence", palette.quiet))
     else:
@@ -106,11 +107,11 @@ def _measured(facts: Facts, palette: Palette) -> list[tuple[str, str, Style | st
     if measured is None:
         return []
     entries: list[tuple[str, str, Style | str]] = [
-        ("note", words.plain(note), palette.warn) for note in measured.notes
+        ("note", printable(note), palette.warn) for note in measured.notes
     ]
     if not measured.first:
         entries.append(("measured", f"{facts.name} of {words.place(measured.cell)}", palette.strong))
-        entries += [(each.kind, words.plain(each.text), "") for each in measured.diagnosis.evidence]
+        entries += [(each.kind, printable(each.text), "") for each in measured.diagnosis.evidence]
     return entries
 
 
@@ -133,7 +134,7 @@ def _counted(found: Comparison, palette: Palette) -> list[tuple[str, str, Style 
         if number:
             entries.append(("rows", f"{number:,} {text}", ""))
     if flip is not None:
-        where = f"request {words.plain(flip.request)}, position {flip.position}"
+        where = f"request {printable(flip.request)}, position {flip.position}"
         tokens = f"recorded {flip.recorded}, replayed {flip.replayed}, {margin_of(flip.margin)}"
         entries.append(("tokens", f"{where}: {tokens}", palette.warn))
     else:

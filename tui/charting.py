@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detrec.printable import printable
 from detrec.replayer.divergence import split_name
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.grid import Lines, Window, lines_of
+from detrec.replayer.survey.maps import born_columns
 from detrec.replayer.survey.survey import Survey
-from detrec.tui import words
 from detrec.tui.field import Field, Shown
 from detrec.tui.stand import Level
 
@@ -66,7 +67,7 @@ def title_of(survey: Survey, cell: Cell, level: Level) -> str:
     """What a map shows."""
     if level is Level.STEP:
         return "Layers x steps"
-    request = words.plain(cell.request)
+    request = printable(cell.request)
     if level is Level.LAYER or survey.runs is None:
         return f"Layers x positions of {request}"
     layer = split_name(survey.runs.ops[cell.op])[0]
@@ -74,17 +75,12 @@ def title_of(survey: Survey, cell: Cell, level: Level) -> str:
     return f"{what} x positions of {request}"
 
 
-def _marks(survey: Survey, request: str | None) -> tuple[int, ...]:
+def _marks(survey: Survey, request: str | None) -> np.ndarray:
     """The columns in which a divergence was born."""
     runs = survey.runs
     if runs is None or runs.comparison is None:
-        return ()
-    rows, own = runs.comparison.divergent, runs.comparison.born
-    if request is None:
-        columns = runs.recorded.row_step[rows.row[own]]
-    else:
-        columns = rows.position[own & (rows.request == runs.ids.index(request))]
-    return tuple(np.unique(columns).tolist())
+        return np.zeros(0, np.int64)
+    return born_columns(runs, request)
 
 
 def window_of(survey: Survey, key: Key, start: int, stop: int, bins: int, scale: int) -> Shown:

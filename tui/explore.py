@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from detrec.errors import DetrecError
@@ -37,7 +37,8 @@ def explore(
     `at` where to begin.
     """
     known = made if made != Replayed() else None
-    _open(partial(Survey, run, other, replayed=known, tensors=tensors), write, at)
+    survey = partial(Survey, run, other, replayed=known, tensors=tensors)
+    _open(survey, write, [run] if other is None else [run, other], at)
 
 
 def explore_replay(
@@ -53,16 +54,18 @@ def explore_replay(
         replayed=made,
         tensors=tensors,
     )
-    _open(survey, write, at)
+    _open(survey, write, [run, done.path], at)
 
 
-def _open(survey: Callable[[], Survey], write: Write, at: str) -> None:
+def _open(survey: Callable[[], Survey], write: Write, paths: Sequence[str], at: str) -> None:
     if not on_terminal():
         raise DetrecError(
             "the explorer needs a terminal", hint="detrec diff A B, and detrec info RUN, print the same facts"
         )
     from detrec.tui.app import Explorer
+    from detrec.tui.memory import give_back_early
     from detrec.tui.terminal import alone
 
+    give_back_early()
     with alone():
-        Explorer(survey, write, at=at).run()
+        Explorer(survey, write, paths=paths, at=at).run()

@@ -1,6 +1,6 @@
 """What a heat map is of, and a part of it that was read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from detrec.tui.viewport import Viewport
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`labels`: one a line. `unit` says what its `columns` are. `marks`: those where one was born.
+    """`labels`: one a line. `unit` says what its `columns` are. `marks`: those where one was born, int64.
 
     Two fields with one `key` are the same, one perhaps longer.
     """
@@ -18,7 +18,7 @@ class Field:
     labels: tuple[str, ...]
     columns: int
     unit: str
-    marks: tuple[int, ...] = ()
+    marks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,14 +82,13 @@ def ruler(view: Viewport, cursor: int, plain: Style, hot: Style) -> list[Segment
     return [Segment(before, plain), Segment(label, hot), Segment(" " * cut + after[cut:], plain)]
 
 
-def marks(columns: Sequence[int], view: Viewport, style: Style) -> list[Segment]:
-    """Where divergences were born."""
-    line = [" "] * view.width
-    for column in columns:
-        x = view.x_of(column)
-        if 0 <= x < view.width:
-            line[x] = "▼"
-    return [Segment("".join(line), style)]
+def marks(columns: np.ndarray, view: Viewport, style: Style) -> list[Segment]:
+    """Where divergences were born, int64 [columns]."""
+    line = np.full(view.width, " ")
+    seen = columns[(columns >= view.start) & (columns < view.stop)]
+    if len(seen):
+        line[view.x_of(seen)] = "▼"
+    return [Segment("".join(line.tolist()), style)]
 
 
 def minimap(

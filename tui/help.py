@@ -55,6 +55,7 @@ def help_text(palette: Palette) -> Text:
     for look in LOOKS[1:]:
         text.append("  ").append_text(palette.symbol(look.state)).append(f" {look.word:10} ")
         text.append(f"{look.meaning}\n", palette.quiet)
+    text.append("\nIn the schedule a token is drawn from the last row of a slice with a *.\n", palette.quiet)
     return text
 
 

@@ -31,8 +31,18 @@ KEYMAP = [
     _key("go.previous", "N", "previous", "previous", "previous divergence"),
     _key("go.first", "f", "first", "first", "first divergence"),
     _key("go.born", "b", "born", "born only", "born divergences alone, or inherited ones too"),
-    _key("go.find", "slash", "find", "find", "keep the lines of a pane that hold a text", display="/"),
-    _key("go.goto", "colon", "goto", "goto", "go to a step, request:position or op", display=":"),
+    _key(
+        "go.find",
+        "slash",
+        "find",
+        "find",
+        "keep the lines of a pane that hold a text",
+        display="/",
+        priority=True,
+    ),
+    _key(
+        "go.goto", "colon", "goto", "goto", "go to a step, request:position or op", display=":", priority=True
+    ),
     _key(
         "move.down", "enter", "down", "in", "one level deeper: step, layer, op, row, element", display="enter"
     ),
@@ -52,9 +62,10 @@ KEYMAP = [
     _key("look.kernels", "k", "show('kernels')", "kernels", "which kernels ran"),
     _key("look.unit", "u", "unit", "unit", "elements by ULP, difference or bits"),
     _key("ask.graft", "g", "graft", "graft", "run both ops on the other run's inputs, and get the tensors"),
-    _key("ask.replay", "r", "replay", "replay", "run the trace again up to here"),
+    _key("ask.replay", "r", "replay(False)", "replay", "run the trace again up to the end of this step"),
+    _key("ask.replay_all", "R", "replay(True)", "replay all", "run the whole trace again"),
     _key("tell.copy", "y", "copy", "copy", "copy the command that reproduces this"),
-    _key("tell.export", "e", "export", "export", "write json, markdown, svg or html"),
+    _key("tell.export", "e", "export", "export", "write json, markdown, svg or html", priority=True),
     _key("app.help", "question_mark", "help", "help", "every key", display="?"),
     _key("app.palette", "ctrl+p", "command_palette", "commands", "every command by name", priority=True),
     _key("app.quit", "q", "quit", "quit", "leave"),

@@ -133,9 +133,12 @@ class Moving(Reading):
 
     def action_find(self) -> None:
         """Keep the lines that hold a text; the map's lines are the ops."""
-        if self.depth.pane == "map":
+        on_map = self.depth.pane == "map"
+        pane = "ops" if on_map else self.depth.pane
+        # first, so that the pane does not take the focus back
+        self.part(Ask).open("find", "/", _FINDS, self.finds.get(pane, ""))
+        if on_map:
             self.stand_in(Depth("ops", Level.OP))
-        self.part(Ask).open("find", "/", _FINDS, self.finds.get(self.depth.pane, ""))
 
     def action_goto(self) -> None:
         """Go to a place by its name."""

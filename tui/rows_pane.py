@@ -4,6 +4,7 @@ from functools import partial
 
 from rich.text import Text
 
+from detrec.printable import printable
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.rows import RowOfOp
 from detrec.tui import words
@@ -38,7 +39,7 @@ class RowsPane(Listing):
 
 
 def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:
-    request = Column("request", widest([words.plain(row.cell.request) for row in rows], 7, 16))
+    request = Column("request", widest([printable(row.cell.request) for row in rows], 7, 16))
     rank = [Column("rank", 4, right=True)] if several else []
     prints = [Column("fingerprint", 16)] if alone else [Column("recorded", 16), Column("replayed", 16)]
     return Table((Column("", 1), request, Column("pos", 5, right=True), Column("state", 9), *rank, *prints))
@@ -47,7 +48,7 @@ def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:
 def _line(table: Table, row: RowOfOp, *, palette: Palette, alone: bool, several: bool) -> Text:
     cells: list[str | Text] = [
         palette.symbol(row.state),
-        words.plain(row.cell.request),
+        printable(row.cell.request),
         str(row.cell.position),
         Text(row.state.name.lower(), palette.states[row.state]),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 from rich.text import Text
 
 from detrec.engines.base import Event, Slice
+from detrec.printable import printable
 from detrec.replayer.survey.kv import KvUse
 from detrec.replayer.survey.schedule import Schedule, StepOf, StepPair
 from detrec.replayer.survey.survey import Survey
@@ -128,7 +129,7 @@ def _text(step: StepOf, palette: Palette, width: int | None = None) -> Text:
     for part, changed in zip(step.slices, step.changed, strict=True):
         sign, style = ("≠", palette.changed) if changed else ("", palette.quiet)
         parts.append((sign + slice_text(part), style, changed))
-    parts += [(f"{words.plain(event.request)} done", palette.good, True) for event in step.finished]
+    parts += [(f"{printable(event.request)} done", palette.good, True) for event in step.finished]
     if width is not None and sum(len(word) + 1 for word, _, _ in parts) > width:
         kept = [part for part in parts if part[2]]
         parts = [*kept, (f"and {len(parts) - len(kept)} equal", palette.quiet, True)]
@@ -137,11 +138,11 @@ def _text(step: StepOf, palette: Palette, width: int | None = None) -> Text:
 
 def slice_text(part: Slice) -> str:
     """Request and positions, * where a token is drawn."""
-    return f"{words.plain(part.request)}[{part.start}:{part.stop}){'*' if part.samples else ''}"
+    return f"{printable(part.request)}[{part.start}:{part.stop}){'*' if part.samples else ''}"
 
 
 def _event(event: Event) -> str:
-    return f"{words.plain(event.request)} {event.kind} {event.tokens}"
+    return f"{printable(event.request)} {event.kind} {event.tokens}"
 
 
 def _held(kv: KvUse | None, step: int, palette: Palette) -> Text:

@@ -4,10 +4,11 @@ from functools import partial
 
 from rich.text import Text
 
+from detrec.printable import printable
 from detrec.replayer.survey.survey import Survey
 from detrec.replayer.survey.tokens import RequestTokens, TokenAt
 from detrec.replayer.tokens import number
-from detrec.tui import moves, words
+from detrec.tui import moves
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
 from detrec.tui.pane import Pane, holding
@@ -36,7 +37,7 @@ class TokensPane(Pane):
             return
         same = found.request == self._request
         self._request = found.request
-        self.entitle(f"Tokens of {words.plain(found.request)}", find)
+        self.entitle(f"Tokens of {printable(found.request)}", find)
         table = _table(found, alone=alone)
         line = partial(_line, table, palette=palette, alone=alone)
         shown = holding(found.tokens, line, find)
@@ -90,4 +91,4 @@ def _line(table: Table, token: TokenAt, *, palette: Palette, alone: bool) -> Tex
 def _shown(token: int | None, text: str) -> str:
     if token is None:
         return "-"
-    return f"{token} {words.plain(text)}" if text else str(token)
+    return f"{token} {printable(text)}" if text else str(token)

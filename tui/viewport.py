@@ -4,6 +4,12 @@ Pure: numbers in, a new Viewport out.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+Columns = TypeVar("Columns", int, np.ndarray)
+"""A column, or an array of them."""
 
 WIDEST = 3
 """Characters of a column when it is looked at as closely as can be."""
@@ -71,14 +77,14 @@ class Viewport:
         """What two viewports share whose places for a state are alike: 0 for the whole, else `per`."""
         return 0 if self.whole else self.per
 
-    def bin_of(self, column: int) -> int:
-        """The place of a column, which may be outside."""
+    def bin_of(self, column: Columns) -> Columns:
+        """The place of a column, which may be outside; of each of an array of them."""
         if self.whole:
             return ((column + 1) * self.width - 1) // self.total
         return (column - self.start) // self.per
 
-    def x_of(self, column: int) -> int:
-        """Where a column begins."""
+    def x_of(self, column: Columns) -> Columns:
+        """Where a column begins, or each of an array of them."""
         return self.bin_of(column) * self.wide
 
     def column_at(self, x: int) -> int | None:

@@ -3,12 +3,8 @@
 import json
 from typing import Any
 
+from detrec.printable import printable
 from detrec.replayer.survey.cell import Cell
-
-
-def plain(text: str) -> str:
-    """Printable ASCII, so that no terminal is garbled by an id or a token."""
-    return ascii(text)[1:-1]
 
 
 def bits(fingerprint: int) -> str:
@@ -19,7 +15,7 @@ def bits(fingerprint: int) -> str:
 def place(cell: Cell) -> str:
     """Request and position, and which time round it was if the request was preempted."""
     again = f" (again {cell.generation})" if cell.generation else ""
-    return f"{plain(cell.request)}:{cell.position}{again}"
+    return f"{printable(cell.request)}:{cell.position}{again}"
 
 
 def count(number: int, what: str) -> str:

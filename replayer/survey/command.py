@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What `detrec replay` was told when it made the second run."""
+    """What `detrec replay` was told when it made the second run; `until` None: the whole of it."""
 
     mode: str = "schedule"
     overrides: tuple[str, ...] = ()
     fault: str = ""
+    until: int | None = None
 
 
 def command(run: str, other: str | None = None, replayed: Replayed | None = None) -> str:
@@ -20,6 +21,7 @@ def command(run: str, other: str | None = None, replayed: Replayed | None = None
         words += [word for override in replayed.overrides for word in ("--set", override)]
         words += ["--mode", replayed.mode] if replayed.mode != "schedule" else []
         words += ["--fault", replayed.fault] if replayed.fault else []
+        words += ["--until", str(replayed.until)] if replayed.until is not None else []
     else:
         words = ["info", run] if other is None else ["diff", run, other]
     return shlex.join(["detrec", *words])

@@ -19,8 +19,9 @@ _NEEDED = (
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`status`: complete, recording (its recorder runs, or died without a word), failed, corrupt, foreign
-    (another detrec wrote it) or unreadable (no trace, or one that cannot be had).
+    """`status`: complete, recording (its recorder runs, or died without a word), failed, partial (a replay
+    ended before it does), corrupt, foreign (another detrec wrote it) or unreadable (no trace, or one that
+    cannot be had).
 
     `detail` says why in a sentence, `hint` what to do; both are empty for a complete trace. `readable`: its
     steps and rows can be looked at. `unread` counts chunks of fingerprints that were looked for and are not
@@ -39,12 +40,12 @@ class Condition:
     unread: int = 0
 
 
-def opened(path: str) -> tuple[Condition, TraceReader | None]:
-    """The trace at `path` and its condition; None where it cannot be read at all."""
+def opened(path: str, steps: int | None = None) -> tuple[Condition, TraceReader | None]:
+    """The trace at `path`, or its first `steps`, and its condition; None where it cannot be read at all."""
     for left in reversed(range(_TRIES)):
         reader = None
         try:
-            reader = TraceReader(path)
+            reader = TraceReader(path, steps=steps)
             _ = reader.requests
             for name in _wanted(reader):
                 reader.column(name)
@@ -68,6 +69,9 @@ def condition_of(reader: TraceReader, corrupt: tuple[str, ...] = ()) -> Conditio
     if reader.status == "recording":
         detail = f"not closed: its recorder is still running or died; {steps} committed"
         return Condition(reader.path, "recording", detail, "what comes is shown as it comes", True, *about)
+    if reader.status == "partial":
+        detail = f"replayed up to step {reader.n_steps - 1}, of {reader.all_steps:,} steps"
+        return Condition(reader.path, "partial", detail, "R replays the whole run", True, *about)
     if reader.status == "failed":
         detail = f"its recorder failed after {steps}: {reader.reason}"
         return Condition(reader.path, "failed", detail, "record it again", True, *about)

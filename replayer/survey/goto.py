@@ -44,6 +44,8 @@ def _cell(runs: Runs, here: Cell | None, op: int, step: int | None, place: tuple
             raise ValueError("name a step (step 12) or a place (r3:45) as well")
         return Cell(here.step, here.request, here.position, here.generation, op, here.row, here.other)
     if not 0 <= step < runs.recorded.n_steps:
+        if runs.recorded.status == "partial":
+            raise ValueError(f"replayed up to step {runs.recorded.n_steps - 1}: R replays the whole run")
         raise ValueError(f"there is no step {step}: the run has steps 0 to {runs.recorded.n_steps - 1}")
     rows, others, _ = runs.step_rows(step, step + 1)
     if not len(rows):

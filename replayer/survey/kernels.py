@@ -50,7 +50,7 @@ def kernel_uses(runs: Runs, pairs: np.ndarray) -> tuple[KernelUse, ...]:
 def _names(runs: Runs, steps: Sequence[int]) -> list[tuple[str, str]]:
     """By op of `runs.ops` the kernels of both runs."""
     ours = runs.recorded.kernels_of(steps[0])
-    if runs.pairs is None or runs.replayed is None:
+    if runs.columns is None or runs.replayed is None:
         return [(name, "") for name in ours]
-    theirs, columns = runs.replayed.kernels_of(steps[1]), runs.pairs.columns
+    theirs, columns = runs.replayed.kernels_of(steps[1]), runs.columns
     return [(ours[a], theirs[b]) for a, b in zip(columns.recorded, columns.replayed, strict=True)]

@@ -65,12 +65,13 @@ def _held(side: Side, size: int) -> np.ndarray:
     if not len(step):
         return change[:-1]
     generation = generations(side, np.arange(len(side.requests), dtype=np.int32), request, step)
-    order = np.lexsort((np.arange(len(step)), generation, request))
-    of = np.stack([request[order], generation[order]], axis=1)
-    begins = np.concatenate([[True], (np.diff(of, axis=0) != 0).any(axis=1)])
+    # a stable order: slices of one request stay in theirs
+    order = np.lexsort((generation, request))
+    of, time = request[order], generation[order]
+    begins = (np.diff(of, prepend=-1) != 0) | (np.diff(time, prepend=-1) != 0)
     grown = np.where(begins, blocks[order], np.diff(blocks[order], prepend=0))
     np.add.at(change, step[order], grown)
-    ends = np.concatenate([np.flatnonzero(begins)[1:], [len(order)]]) - 1
+    ends = np.append(np.flatnonzero(begins)[1:], len(order)) - 1
     released = {of: end + 1 for of, end in _steps_of(side, EventKind.FINISHED)}
     counts: dict[int, int] = {}
     preempted = {}
@@ -78,7 +79,7 @@ def _held(side: Side, size: int) -> np.ndarray:
         preempted[number, counts.get(number, 0)] = at
         counts[number] = counts.get(number, 0) + 1
     for end in ends.tolist():
-        number, began = (int(value) for value in of[end])
+        number, began = int(of[end]), int(time[end])
         release = preempted.get((number, began), released.get(number))
         if release is not None:
             change[min(release, side.n_steps)] -= int(blocks[order[end]])

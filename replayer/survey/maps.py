@@ -21,6 +21,19 @@ def grid_of(runs: Runs, window: Window) -> Grid:
     return Grid(window, states, edges, lines.labels, lines.ops, lines.layers)
 
 
+def born_columns(runs: Runs, request: str | None) -> np.ndarray:
+    """The positions of a request, or the steps where that is None, in which a divergence was born: ascending.
+
+    Of runs that were compared. Where a map of steps has several to a bucket, the first of the bucket.
+    """
+    assert runs.judged is not None
+    assert runs.comparison is not None
+    if request is None:
+        return np.flatnonzero(runs.judged.born_steps.any(axis=1)) * runs.comparison.steps.per
+    rows = runs.rows_of(runs.recorded, request)
+    return np.unique(runs.recorded.row_position[rows[runs.judged.gave_birth(rows)]])
+
+
 def _of_rows(runs: Runs, window: Window, edges: np.ndarray, lines: Lines) -> np.ndarray:
     """Row by row: what differs is read."""
     out = np.zeros((len(lines.labels), len(edges) - 1), np.uint8)
@@ -49,29 +62,26 @@ def _from_map(runs: Runs, edges: np.ndarray) -> bool:
 def _of_steps(runs: Runs, window: Window, edges: np.ndarray, lines: Lines) -> np.ndarray:
     """Step by step, from what the comparison noted: nothing is read."""
     assert runs.comparison is not None
-    assert runs.pairs is not None
+    assert runs.judged is not None
+    assert runs.columns is not None
     first, stop = int(edges[0]), min(int(edges[-1]), runs.recorded.n_steps)
     per = runs.comparison.steps.per
     flags = runs.comparison.steps.flags[first // per : -(-stop // per)]
     states = np.zeros((stop - first, len(runs.ops)), np.uint8)
     ranks = slice(None) if window.rank is None else slice(window.rank, window.rank + 1)
-    due = np.logical_or.reduce(runs.pairs.mask[:, ranks], axis=1)
-    states[:, due & ~runs.pairs.columns.samples] = State.EQUAL
+    due = np.logical_or.reduce(runs.mask[:, ranks], axis=1)
+    states[:, due & ~runs.columns.samples] = State.EQUAL
     drawn = _steps_that_draw(runs, first, stop)
-    states[np.ix_(drawn, due & runs.pairs.columns.samples)] = State.EQUAL
+    states[np.ix_(drawn, due & runs.columns.samples)] = State.EQUAL
     worst = np.zeros(flags.shape[:2], np.uint8)
     worst[(flags[:, :, ranks] & MISSING).any(axis=2)] = State.MISSING
     worst[(flags[:, :, ranks] & DIFFERS).any(axis=2)] = State.INHERITED
     np.maximum(states, np.repeat(worst, per, axis=0)[: len(states)], out=states)
     _mark_lost(runs, states, due, first, stop)
     _mark_corrupt(runs, states, first, stop)
-    rows, own = runs.comparison.divergent, runs.comparison.born
-    step, op = runs.recorded.row_step[rows.row[own]] - first, rows.op[own]
-    inside = (step >= 0) & (step < len(states))
-    step, op = step[inside], op[inside]
+    born = np.repeat(runs.judged.born_steps[first // per : -(-stop // per)], per, axis=0)[: len(states)]
     # of one rank: only where that one differs
-    seen = states[step, op] == State.INHERITED
-    states[step[seen], op[seen]] = State.BORN
+    states[born & (states == State.INHERITED)] = State.BORN
     column = np.searchsorted(edges, np.arange(first, stop), side="right") - 1
     return bucketed(states, column, len(edges) - 1, lines)
 
@@ -87,9 +97,9 @@ def _steps_that_draw(runs: Runs, first: int, stop: int) -> np.ndarray:
 
 def _mark_lost(runs: Runs, states: np.ndarray, due: np.ndarray, first: int, stop: int) -> None:
     """Rows that only one run has, where both should; ops that sample where they sample."""
-    assert runs.pairs is not None
+    assert runs.columns is not None
     assert runs.replayed is not None
-    on_samples = runs.pairs.columns.samples
+    on_samples = runs.columns.samples
     for side, rows in ((runs.recorded, np.flatnonzero(runs.lost)), (runs.replayed, runs.extra)):
         steps = side.row_step[rows]
         rows = rows[(steps >= first) & (steps < stop)]

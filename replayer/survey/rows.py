@@ -66,19 +66,21 @@ def row_of(runs: Runs, cell: Cell, rank: int | None = None) -> Row:
     """Every op of the cell's row in causal order."""
     states, prints = _read(runs, np.array([cell.row]), np.array([cell.other]), rank)
     kernels = [_kernels(runs, side, row) for side, row in _standing(runs, cell)]
+    by_op, shown = states[:, 0].T.tolist(), prints[:, :, 0].tolist()
     ops = []
     for op, name in enumerate(runs.ops):
-        at = int(states[:, 0, op].argmax())
+        of_ranks = tuple(State(state) for state in by_op[op])
+        at = of_ranks.index(max(of_ranks))
         ops.append(
             OpOfRow(
                 op,
                 name,
                 split_name(name)[0],
-                State(int(states[at, 0, op])),
+                of_ranks[at],
                 at if rank is None else rank,
-                tuple(State(int(state)) for state in states[:, 0, op]),
-                int(prints[0, at, 0, op]),
-                int(prints[1, at, 0, op]),
+                of_ranks,
+                shown[0][at][op],
+                shown[1][at][op],
                 kernels[0][op],
                 kernels[1][op],
             )
@@ -99,19 +101,19 @@ def rows_of_op(runs: Runs, step: int, op: int, rank: int | None = None) -> tuple
         ]
         rows, others = rows[drawn], others[drawn]
     states, prints = _read(runs, rows, others, rank)
-    found = []
-    for i, (row, other) in enumerate(zip(rows.tolist(), others.tolist(), strict=True)):
-        at = int(states[:, i, op].argmax())
-        found.append(
-            RowOfOp(
-                runs.cell(row, other, op),
-                State(int(states[at, i, op])),
-                at if rank is None else rank,
-                int(prints[0, at, i, op]),
-                int(prints[1, at, i, op]),
-            )
+    worst = states[:, :, op].argmax(axis=0)
+    each = np.arange(len(rows))
+    return tuple(
+        RowOfOp(runs.cell(row, other, op), State(state), at if rank is None else rank, ours, theirs)
+        for row, other, state, at, ours, theirs in zip(
+            rows.tolist(),
+            others.tolist(),
+            states[worst, each, op].tolist(),
+            worst.tolist(),
+            *prints[:, worst, each, op].tolist(),
+            strict=True,
         )
-    return tuple(found)
+    )
 
 
 def _read(
@@ -121,15 +123,15 @@ def _read(
     ranks = range(runs.ranks) if rank is None else [rank]
     prints = np.zeros((2, len(ranks), len(rows), len(runs.ops)), np.uint64)
     for i, each in enumerate(ranks):
-        if runs.pairs is None or runs.replayed is None:
+        if runs.columns is None or runs.replayed is None:
             prints[0, i] = runs.recorded.take(rows, each)
         else:
-            columns = runs.pairs.columns
+            columns = runs.columns
             prints[0, i] = runs.recorded.take_lane(rows, columns.lanes[0], each, columns.recorded)
             prints[1, i] = runs.replayed.take_lane(others, columns.lanes[1], each, columns.replayed)
     # after the prints: what is found corrupt by reading them is shown as that
     states = np.stack([runs.states(rows, others, each) for each in ranks])
-    if runs.pairs is None:
+    if runs.columns is None:
         lost = (states == State.RECORDED) & (prints[0] == 0)
         corrupt = np.stack([runs.recorded.is_corrupt(rows, each) for each in ranks])
         states[lost] = State.MISSING
@@ -146,9 +148,9 @@ def _kernels(runs: Runs, side: Side | None, row: int) -> tuple[str, ...]:
     if side is None or row < 0:
         return ("",) * len(runs.ops)
     names = side.kernels_of(int(side.row_step[row]))
-    if runs.pairs is None:
+    if runs.columns is None:
         return names
-    columns = runs.pairs.columns
+    columns = runs.columns
     return tuple(names[at] for at in (columns.recorded if side is runs.recorded else columns.replayed))
 
 

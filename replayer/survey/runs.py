@@ -1,17 +1,20 @@
 """One or two opened traces, their rows beside each other, and what their comparison said."""
 
+from collections import OrderedDict
 from functools import cached_property
 
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS
-from detrec.replayer.columns import recorded_columns, sample_ops
+from detrec.replayer.columns import Columns, recorded_columns, sample_ops
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.pairing import Pairing, pairing
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.side import Side
 from detrec.replayer.survey.states import Judged, states_alone, states_of_pairs
 from detrec.replayer.survey.walk import Walk
+
+_LATEST = 8
 
 
 class Runs:
@@ -23,8 +26,9 @@ class Runs:
     What a prefix cache served in one run is not missing, nor what follows the end of a recording that was
     never closed.
 
-    `mask`: the columns that either run records at all, bool [ops, ranks]. TraceCorrupt for traces that
-    contradict themselves.
+    `columns`: how those of both runs stand beside each other, None of a run alone. `mask`: the ones that
+    either run records at all, bool [ops, ranks]. `pairs` is there until the runs are judged: a comparison
+    takes it, and it is large. TraceCorrupt for traces that contradict themselves.
     """
 
     def __init__(self, recorded: Side, replayed: Side | None = None) -> None:
@@ -35,19 +39,23 @@ class Runs:
         self.lost = np.zeros(recorded.n_rows, bool)
         self.extra = np.zeros(0, np.int64)
         self.judged: Judged | None = None
+        self.pairs: Pairing | None = None
+        self.columns: Columns | None = None
+        self._latest: OrderedDict[tuple[bool, str], np.ndarray] = OrderedDict()
         if replayed is None:
-            self.pairs: Pairing | None = None
             self.ops, self.ranks = recorded.ops, recorded.ranks
             self.ids = tuple(request.id for request in recorded.requests)
+            self._number: tuple[np.ndarray, ...] = (np.arange(len(self.ids), dtype=np.int32),)
             self.mask = recorded_columns(recorded, np.flatnonzero(recorded.draws_from)[:1])
             if recorded.corrupt:
                 # it was looked for where nothing can be read: all may be due
                 self.mask[:] = True
         else:
-            self.pairs = pairing(recorded, replayed)
-            self.ops, self.ranks = self.pairs.columns.names, self.pairs.columns.n_lanes
-            self.ids, self.mask = self.pairs.ids, self.pairs.mask
-            self._lay_rows(self.pairs)
+            self.pairs = pairs = pairing(recorded, replayed)
+            self.columns, self.ids, self.mask = pairs.columns, pairs.ids, pairs.mask
+            self.ops, self.ranks = self.columns.names, self.columns.n_lanes
+            self._number = pairs.recorded.number, pairs.replayed.number
+            self._lay_rows(pairs)
 
     def _lay_rows(self, pairs: Pairing) -> None:
         # rows that were computed again first: the latest row of a place is the one that counts
@@ -66,7 +74,7 @@ class Runs:
         """Know what a comparison of these runs found."""
         self.judged = Judged(comparison, self.recorded.row_step)
         self.walk = Walk(comparison, self.ids, self.recorded.row_step)
-        self.comparison = comparison
+        self.comparison, self.pairs = comparison, None
 
     def number(self, side: Side, request: str) -> int:
         """The number that a run gives to a request, -1 where it has none of that id."""
@@ -74,13 +82,17 @@ class Runs:
 
     def numbers(self, side: Side) -> np.ndarray:
         """By the number that a run gives to a request, its number in `ids`, int32 [requests]."""
-        if self.pairs is None:
-            return np.arange(len(side.requests), dtype=np.int32)
-        return (self.pairs.replayed if side is self.replayed else self.pairs.recorded).number
+        return self._number[side is self.replayed]
 
     def rows_of(self, side: Side, request: str) -> np.ndarray:
         """The rows of a request in one run, int64, in the order in which they were computed."""
-        return np.flatnonzero(side.row_request == self.number(side, request))
+        key = side is self.replayed, request
+        rows = self._latest.get(key)
+        if rows is None:
+            rows = self._latest[key] = np.flatnonzero(side.row_request == self.number(side, request))
+            while len(self._latest) > _LATEST:
+                self._latest.popitem(last=False)
+        return rows
 
     def length(self, request: str) -> int:
         """How many positions of a request any run computed."""
@@ -116,7 +128,7 @@ class Runs:
         inside = (position >= start) & (position < stop)
         # ascending rows: the latest of a place is assigned last
         out[0, position[inside] - start] = rows[inside]
-        if self.pairs is not None and self.replayed is not None:
+        if self.replayed is not None:
             there = out[0] >= 0
             out[1, there] = self.partner[out[0, there]]
             extra = self.extra
@@ -142,11 +154,10 @@ class Runs:
 
         Before the comparison nothing is known to be equal: what both runs have is RECORDED.
         """
-        if self.pairs is None or self.replayed is None:
+        if self.columns is None or self.replayed is None:
             return states_alone(self.recorded, self.mask, sample_ops(self.ops), rows, rank)
-        return states_of_pairs(
-            (self.recorded, self.replayed), self.pairs, self.lost, self.judged, rows, others, rank
-        )
+        sides = self.recorded, self.replayed
+        return states_of_pairs(sides, self.columns, self.mask, self.lost, self.judged, rows, others, rank)
 
     def step_rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of steps [start, stop) in either run, and their steps, all int64 [rows], by step.

@@ -18,7 +18,9 @@ from detrec.recorder.row_columns import RowColumns, rows_of_chunks
 from detrec.recorder.schema import EVENT_KINDS
 from detrec.replayer.lanes import Lanes
 
-_CACHE_BYTES = 24 << 20
+_CACHE_BYTES = 8 << 20
+# of so few rows of a chunk the others are not read
+_FEW = 64
 
 
 class Side(RowColumns):
@@ -85,10 +87,26 @@ class Side(RowColumns):
         """Fingerprints of any rows, uint64 [rows, ops]; a row below 0 is not recorded."""
         out = np.zeros((len(rows), len(self.ops)), np.uint64)
         chunk = np.where(rows >= 0, rows // self.fingerprint_chunk_rows, -1)
-        for number in np.unique(chunk[rows >= 0]).tolist():
-            at = np.flatnonzero(chunk == number)
-            out[at] = self._kept(rank, number)[rows[at] - number * self.fingerprint_chunk_rows]
+        order = np.argsort(chunk, kind="stable")
+        order = order[chunk[order] >= 0]
+        for at in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1) if len(order) else ():
+            number = int(chunk[at[0]])
+            out[at] = self._some(rank, number, rows[at] - number * self.fingerprint_chunk_rows)
         return out
+
+    def _some(self, rank: int, chunk: int, rows: np.ndarray) -> np.ndarray:
+        """Rows of a chunk, counted from its first, in any order."""
+        if len(rows) <= _FEW and (rank, chunk) not in self._cache:
+            alone, at = np.unique(rows, return_inverse=True)
+            try:
+                with self._lock:
+                    found = self.reader.vouched_fingerprints(chunk, alone, rank)
+            except TraceCorrupt:
+                # read as a whole it is known for what it is
+                found = None
+            if found is not None:
+                return found[at]
+        return self._kept(rank, chunk)[rows]
 
     def take_lane(self, rows: np.ndarray, lanes: Lanes, lane: int, columns: np.ndarray) -> np.ndarray:
         """What stands in a lane of some columns, uint64 [rows, columns]; a row below 0 is not recorded."""
@@ -131,7 +149,8 @@ class Side(RowColumns):
 
     def generation(self, request: int, step: Any) -> Any:
         """How often the request had been preempted when a step ran; an array for an array."""
-        return np.searchsorted(self.preempted(request), step, side="right")
+        at = self.preempted(request)
+        return np.searchsorted(at, step, side="right") if len(at) else 0 * step
 
     def _kept(self, rank: int, chunk: int) -> np.ndarray:
         key = rank, chunk

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from detrec.replayer.columns import Columns
 from detrec.replayer.comparison import Comparison
-from detrec.replayer.pairing import Pairing
 from detrec.replayer.step_map import MISSING
 from detrec.replayer.survey.cell import State
 from detrec.replayer.survey.side import Side
@@ -15,23 +15,36 @@ class Judged:
     """What a comparison of `ops` ops said of single rows: which cells were born, and which rows need not be
     read.
 
-    `equal`: which recorded rows have no cell that differs or is missing.
+    `equal`: which recorded rows have no cell that differs or is missing. `born_steps`: in which buckets of
+    the comparison's map of steps a cell was born, bool [buckets, ops].
     """
 
     def __init__(self, comparison: Comparison, row_step: np.ndarray) -> None:
-        rows, own = comparison.divergent, comparison.born
+        rows, own, steps = comparison.divergent, comparison.born, comparison.steps
+        row, op = rows.row[own], rows.op[own]
         self._ops = len(comparison.ops)
-        self._born = np.unique(rows.row[own].astype(np.int64) * self._ops + rows.op[own])
+        self._born = np.full(len(row_step), -1, np.int32)
+        self._born[row] = op
+        # a row that stands beside two of the other run may have cells that were born in two ops
+        other = self._born[row] != op
+        self._again = row[other].astype(np.int64) * self._ops + op[other]
         self._differ = np.zeros(len(row_step), bool)
         self._differ[rows.row] = True
-        self._row_step, self._steps = row_step, comparison.steps
-        self._lacking = np.logical_or.reduce(comparison.steps.flags & MISSING, axis=(1, 2))
+        self._row_step, self._steps = row_step, steps
+        self._lacking = np.logical_or.reduce(steps.flags & MISSING, axis=(1, 2))
+        self.born_steps = np.zeros(steps.flags.shape[:2], bool)
+        self.born_steps[row_step[row] // steps.per, op] = True
 
     def born(self, rows: np.ndarray) -> np.ndarray:
         """Which cells of recorded `rows` were born there, bool [rows, ops]."""
-        keys = rows.astype(np.int64)[:, None] * self._ops + np.arange(self._ops)
-        at = np.minimum(np.searchsorted(self._born, keys), max(len(self._born) - 1, 0))
-        return self._born[at] == keys if len(self._born) else np.zeros(keys.shape, bool)
+        found: np.ndarray = self._born[rows][:, None] == np.arange(self._ops)
+        if len(self._again):
+            found |= np.isin(rows.astype(np.int64)[:, None] * self._ops + np.arange(self._ops), self._again)
+        return found
+
+    def gave_birth(self, rows: np.ndarray) -> np.ndarray:
+        """Which of recorded `rows` have a cell that was born there, bool [rows]."""
+        return self._born[rows] >= 0
 
     def equal(self, rows: np.ndarray) -> np.ndarray:
         """Which of `rows` are known to be equal wherever both runs have them, bool [rows]."""
@@ -40,7 +53,8 @@ class Judged:
 
 def states_of_pairs(
     sides: tuple[Side, Side],
-    pairs: Pairing,
+    columns: Columns,
+    mask: np.ndarray,
     lost: np.ndarray,
     judged: Judged | None,
     rows: np.ndarray,
@@ -50,29 +64,29 @@ def states_of_pairs(
     """uint8 [rows, ops], the worst of all ranks where `rank` is None; a rank is a lane (`lanes.py`).
 
     `rows` and `others` are rows of either run, -1 where one has none: MISSING where that is `lost` (bool
-    [recorded rows]), else ABSENT. What is known to be equal is not read; without a judgement nothing is,
-    and what both have is RECORDED.
+    [recorded rows]), else ABSENT. `mask`: the columns that any run records, bool [ops, lanes]. What is known
+    to be equal is not read; without a judgement nothing is, and what both have is RECORDED.
     """
-    out = np.zeros((len(rows), len(pairs.columns.names)), np.uint8)
+    out = np.zeros((len(rows), len(columns.names)), np.uint8)
     for start in range(0, len(rows), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
-        for each in range(pairs.columns.n_lanes) if rank is None else (rank,):
-            due, both = _due(sides, pairs, lost, rows[part], others[part], each)
+        for each in range(columns.n_lanes) if rank is None else (rank,):
+            due, both = _due(sides, columns, mask[:, each], lost, rows[part], others[part])
             if judged is None:
                 states = _filled(due, both, State.RECORDED)
             else:
-                states = _read(sides, pairs, judged, rows[part], others[part], each, due, both)
+                states = _read(sides, columns, judged, rows[part], others[part], each, due, both)
             np.maximum(out[part], states, out=out[part])
     return out
 
 
 def _due(
     sides: tuple[Side, Side],
-    pairs: Pairing,
+    columns: Columns,
+    mask: np.ndarray,
     lost: np.ndarray,
     rows: np.ndarray,
     others: np.ndarray,
-    rank: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where a cell should be, bool [rows, ops], and which rows both runs have, bool [rows].
 
@@ -82,7 +96,7 @@ def _due(
     for side, of in ((sides[0], rows), (sides[1], others)):
         there = of >= 0
         drawn[there] |= side.draws_from[of[there]]
-    due: np.ndarray = pairs.mask[:, rank] & (~pairs.columns.samples | drawn[:, None])
+    due: np.ndarray = mask & (~columns.samples | drawn[:, None])
     both = (rows >= 0) & (others >= 0)
     alone = np.flatnonzero(~both & (rows >= 0))
     due[alone] &= lost[rows[alone]][:, None]
@@ -99,7 +113,7 @@ def _filled(due: np.ndarray, rows: np.ndarray, state: State) -> np.ndarray:
 
 def _read(
     sides: tuple[Side, Side],
-    pairs: Pairing,
+    columns: Columns,
     judged: Judged,
     rows: np.ndarray,
     others: np.ndarray,
@@ -113,7 +127,6 @@ def _read(
     at = np.flatnonzero(unsure)
     if not len(at):
         return states
-    columns = pairs.columns
     ours = sides[0].take_lane(rows[at], columns.lanes[0], rank, columns.recorded)
     theirs = sides[1].take_lane(others[at], columns.lanes[1], rank, columns.replayed)
     here, there = ours != 0, theirs != 0

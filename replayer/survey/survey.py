@@ -35,8 +35,9 @@ Progress = Callable[[str, int, int], None]
 class Survey:
     """RUN alone, or RUN and OTHER; `runs` is None where RUN cannot be read, `problem` says what went wrong.
 
-    `comparison` and `diagnosis` are given where a replay has made them. `replayed` says how OTHER was made
-    and `tensors` names the folder that --keep-tensors filled.
+    `comparison` and `diagnosis` are given where a replay has made them. `replayed` says how OTHER was made,
+    which may be up to a step that RUN, too, is then seen up to; `tensors` names the folder that
+    --keep-tensors filled.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class Survey:
         # a comparison takes seconds, in which everything else must be had
         self._comparing = threading.Lock()
         self._schedule: Schedule | None = None
+        self._kv: tuple[kv.KvUse | None, ...] | None = None
         self._open()
-        if comparison is not None and self.runs is not None and self.runs.pairs is not None:
+        if comparison is not None and self.runs is not None and self.runs.replayed is not None:
             self.runs.judge(comparison)
 
     @property
@@ -105,7 +107,7 @@ class Survey:
         """Look whether a trace grew or was closed; if so it is opened anew, and `compare` is due again."""
         with self._lock:
             before = [side and _stamp(side.reader) for side in self._sides]
-            after = [_peek(path) for path in self._paths]
+            after = [_peek(path, steps) for path, steps in self._paths]
             if before == after:
                 return False
             self._open()
@@ -159,7 +161,10 @@ class Survey:
         """The KV blocks that each run held, by step; None where a manifest does not say how large
         they are.
         """
-        return tuple(kv.kv_use(side) for side in self._known.sides)
+        with self._lock:
+            if self._kv is None:
+                self._kv = tuple(kv.kv_use(side) for side in self._known.sides)
+            return self._kv
 
     def tokens(self, request: str) -> tokens.RequestTokens:
         """The tokens of a request in both runs. ValueError for a request that no run has.
@@ -185,8 +190,11 @@ class Survey:
         return command.command(self.run, self.other, self.made_by)
 
     @property
-    def _paths(self) -> tuple[str, ...]:
-        return (self.run,) if self.other is None else (self.run, self.other)
+    def _paths(self) -> list[tuple[str, int | None]]:
+        """The traces, and how many of their steps are looked at where that is not all."""
+        until = None if self.made_by is None else self.made_by.until
+        run = self.run, None if until is None else until + 1
+        return [run] if self.other is None else [run, (self.other, None)]
 
     @property
     def _known(self) -> Runs:
@@ -195,11 +203,11 @@ class Survey:
         return self.runs
 
     def _open(self) -> None:
-        found = [opened(path) for path in self._paths]
+        found = [opened(path, steps) for path, steps in self._paths]
         self._opened = [known for known, _ in found]
         self._sides = [None if reader is None else Side(reader) for _, reader in found]
         self.runs: Runs | None = None
-        self._schedule = None
+        self._schedule = self._kv = None
         self.problem = next((known.detail for known, reader in found if reader is None), "")
         readable = [side for side in self._sides if side is not None]
         if self._sides[0] is None:
@@ -214,8 +222,8 @@ def _stamp(reader: TraceReader) -> tuple[str, str, int]:
     return reader.uuid, reader.status, reader.n_steps
 
 
-def _peek(path: str) -> tuple[str, str, int] | None:
+def _peek(path: str, steps: int | None) -> tuple[str, str, int] | None:
     try:
-        return _stamp(TraceReader(path))
+        return _stamp(TraceReader(path, steps=steps))
     except DetrecError:
         return None

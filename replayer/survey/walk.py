@@ -16,8 +16,8 @@ class Walk:
         rows = comparison.divergent
         step = row_step[rows.row]
         self._rows, self._ids, self._step, self._born = rows, ids, step, comparison.born
-        self._all = np.lexsort((rows.row, rows.op, step))
-        self._own = self._all[comparison.born[self._all]]
+        self._all = np.lexsort((rows.row, rows.op, step)).astype(np.int32)
+        self._own = self._all if comparison.born.all() else self._all[comparison.born[self._all]]
 
     def count(self, *, born_only: bool = True) -> int:
         """How many."""

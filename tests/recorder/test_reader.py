@@ -68,6 +68,49 @@ def test_a_trace_gives_back_what_was_recorded(tmp_path: Path, small_chunks: None
     assert_holds(reader, run, 25)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 16, 24])
+def test_a_trace_can_be_read_as_if_its_recorder_had_stopped(
+    tmp_path: Path, small_chunks: None, steps: int
+) -> None:
+    run = Run(ranks=2)
+    run.record(tmp_path / "run.zarr", commit_steps=4)
+    reader = TraceReader(tmp_path / "run.zarr", steps=steps)
+    assert (reader.status, reader.all_steps) == ("partial", 25)
+    assert_holds(reader, run, steps)
+    # a chunk that goes on after the last row says nothing of the rows before it
+    assert reader.fingerprint_digest(0, reader.n_rows // reader.fingerprint_chunk_rows) is None
+
+
+def test_all_steps_of_a_trace_are_no_part_of_it(tmp_path: Path, small_chunks: None) -> None:
+    Run().record(tmp_path / "run.zarr")
+    assert TraceReader(tmp_path / "run.zarr", steps=25).status == "complete"
+    assert TraceReader(tmp_path / "run.zarr", steps=99).n_steps == 25
+
+
+def test_rows_of_a_chunk_that_was_checked_are_read_alone(tmp_path: Path, small_chunks: None) -> None:
+    run = Run()
+    run.record(tmp_path / "run.zarr")
+    reader = TraceReader(tmp_path / "run.zarr")
+    rows = np.array([1, 2, 3, 7, 15])
+    assert reader.vouched_fingerprints(1, rows) is None
+    whole = reader.fingerprints(16, 32)
+    found = reader.vouched_fingerprints(1, rows)
+    assert found is not None
+    assert_same_bits(found, whole[rows])
+    file = tmp_path / "run.zarr/fingerprints/0/c/1/0"
+    file.write_bytes(file.read_bytes()[: 8 * len(OPS) * 10])
+    assert_same_bits(reader.vouched_fingerprints(1, rows[:4]), whole[rows[:4]])
+    with pytest.raises(TraceCorrupt, match="fingerprints/0/c/1/0: is missing or cut off"):
+        reader.vouched_fingerprints(1, rows)
+
+
+def test_rows_of_a_chunk_at_a_url_are_the_same(small_chunks: None) -> None:
+    Run().record(URL)
+    reader = TraceReader(URL)
+    whole, rows = reader.fingerprints(0, 16), np.array([0, 4, 5])
+    assert_same_bits(reader.vouched_fingerprints(0, rows), whole[rows])
+
+
 def test_a_trace_that_is_being_recorded_is_read_up_to_its_last_commit(
     tmp_path: Path, small_chunks: None
 ) -> None:

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from detrec.replayer.replay import replay
+from detrec.replayer.survey.command import Replayed
 from detrec.replayer.survey.survey import Survey
 from tests.command import detrec
 from tests.tui.driving import drive
@@ -67,6 +68,52 @@ def test_one_run_is_replayed_and_stays_where_one_stood(run):
     drive(lambda: Survey(str(run)), walk)
 
 
+def test_a_replay_ends_with_the_step_one_stands_in_and_the_next_key_replays_all(run):
+    copied = []
+
+    async def walk(driver):
+        driver.app.copy_to_clipboard = copied.append
+        await driver.press("colon")
+        await driver.write("step 5")
+        await driver.press("r")
+        await driver.until(lambda: not driver.app.busy)
+        assert driver.status == (
+            "replayed up to step 5, of 51 steps: identical so far; R replays the whole run"
+        )
+        assert "PARTIAL" in driver.screen
+        assert driver.app.survey.runs.replayed.n_steps == 6
+        assert driver.app.place.cell.step == 5
+        await driver.press("y")
+        await driver.press("escape", "colon")
+        await driver.write("step 6")
+        assert driver.status == "replayed up to step 5: R replays the whole run"
+        await driver.press("R")
+        await driver.until(lambda: not driver.app.busy)
+        assert driver.status == "replayed the whole run, 51 steps: identical"
+        assert "PARTIAL" not in driver.screen
+        await driver.press("y")
+
+    drive(lambda: Survey(str(run)), walk)
+    commands = [shlex.split(text) for text in copied]
+    assert commands[0][:5] == ["detrec", "replay", str(run), "--until", "5"]
+    assert "--until" not in commands[1]
+
+
+def test_of_a_replay_that_diverged_the_next_one_is_made_alike(diverged):
+    split = diverged("split_k_by_batch")
+
+    async def walk(driver):
+        await driver.press("f", "r")
+        await driver.until(lambda: not driver.app.busy)
+        assert driver.status.startswith("replayed up to step 2, of 51 steps: diverged so far")
+        assert driver.app.survey.made_by == Replayed(fault="split_k_by_batch", until=2)
+        assert driver.app.survey.first().cell.position == 90
+        # the cause is looked into as it is of a whole replay
+        assert driver.app.survey.diagnosis.cause == "reduction-order"
+
+    drive(split.survey, walk)
+
+
 def test_a_replay_can_be_cancelled(run, monkeypatch):
     async def walk(driver):
         def held(*args, progress, **options):
@@ -82,7 +129,7 @@ def test_a_replay_can_be_cancelled(run, monkeypatch):
         driver.app.simulate_key("escape")
         await driver.until(lambda: not driver.app.busy)
         assert driver.app.survey.other is None
-        assert driver.status == "replay: cancelled"
+        assert driver.status == "replay up to step 0: cancelled"
 
     drive(lambda: Survey(str(run)), walk)
 
@@ -102,7 +149,7 @@ def test_a_trace_that_cannot_be_replayed_says_why(tmp_path, engine, says):
     async def walk(driver):
         await driver.press("r")
         await driver.until(lambda: not driver.app.busy)
-        assert driver.status.startswith("replay: ")
+        assert driver.status.startswith("replay up to step 0: ")
         assert says in driver.status
         assert driver.app.survey.other is None
 

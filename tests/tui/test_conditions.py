@@ -1,12 +1,17 @@
 """Traces that are broken, partial, foreign or growing are shown as what they are."""
 
+import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 from detrec.replayer.survey.survey import Survey
+from detrec.story.write import write
+from detrec.tui.app import Explorer
+from detrec.tui.banner import Banner
 from tests.replayer.fakes import fake_trace
 from tests.replayer.survey.traces import STEPS, step, writer_of, written
-from tests.tui.driving import drive
+from tests.tui.driving import SMALL, drive
 
 
 def broken(path: Path) -> str:
@@ -144,3 +149,25 @@ def part_of(ids, slice):
     from dataclasses import replace
 
     return replace(slice, request=ids[int(slice.request[1])])
+
+
+def test_what_is_being_opened_is_said_until_it_is_open(run):
+    """A trace far away takes its time, in which the screen is there already."""
+    opened = threading.Event()
+
+    def survey():
+        opened.wait(10)
+        return Survey(str(run))
+
+    async def look():
+        app = Explorer(survey, write, paths=["far/run.zarr", "\x1b[2J"])
+        async with app.run_test(size=SMALL) as pilot:
+            await pilot.pause()
+            assert app.part(Banner).plain == "opening far/run.zarr and \\x1b[2J"
+            opened.set()
+            while not app.idle:
+                await asyncio.sleep(0.01)
+            await pilot.pause()
+            assert "COMPLETE" in app.part(Banner).plain
+
+    asyncio.run(look())

@@ -1,7 +1,9 @@
 """From the banner to the element that differs, by keys alone."""
 
 import pytest
+from textual import events
 
+from detrec.tui.ask import Ask
 from tests.tui.driving import LARGE, SMALL, drive
 
 # fault, the first divergence, its cause, and an element of the op's output in both runs
@@ -130,3 +132,32 @@ def test_keys_pressed_faster_than_they_are_answered_add_up(diverged):
         assert driver.app.place.cell.step == steps + 5
 
     drive(diverged("split_k_by_batch").survey, walk)
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [pytest.param("colon", "rq:45/", id="goto"), pytest.param("slash", "rq:45/", id="find")],
+)
+def test_letters_typed_right_behind_a_key_that_asks_are_its_texts(diverged, key, kept):
+    """A hand is quicker than a screen: r would replay, q would leave, : and / would ask anew."""
+    names = {":": "colon", "/": "slash"}
+
+    async def walk(driver):
+        driver.app.simulate_key(key)
+        for letter in kept:
+            driver.app.post_message(events.Key(names.get(letter, letter), letter))
+        await driver.settle()
+        assert not driver.app.busy
+        assert driver.app.query_one("#ask Input").value == kept
+
+    drive(diverged("bitflip").survey, walk)
+
+
+def test_under_a_text_that_lies_over_the_screen_no_key_asks(diverged):
+    async def walk(driver):
+        await driver.press("question_mark", "colon", "slash", "e")
+        assert not driver.app.part(Ask).has_class("-open")
+        await driver.press("escape", "colon")
+        assert driver.app.part(Ask).has_class("-open")
+
+    drive(diverged("bitflip").survey, walk)

@@ -111,7 +111,8 @@ def test_attention_at_a_wrong_place_is_seen(simulated, monkeypatch):
 
     monkeypatch.setattr(placing, "Spans", Wrong)
     few, many = invariant("bfloat16", "nano-qwen3", 2), invariant("bfloat16", "nano-qwen3", 8)
-    apart = {op for op, *_ in (place for place in few if few[place] != many[place])}
+    # of the prompts: other tokens may have been drawn
+    apart = {place[0] for place in few if place[2] < 3 and few[place] != many[place]}
     assert "0.attn" in apart
     assert not apart & {"embedding", "0.attn_norm", "0.qkv", "0.q_norm", "0.rope_q", "0.rope_k"}
 

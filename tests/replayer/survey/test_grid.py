@@ -9,7 +9,7 @@ from detrec.engines.base import SAMPLE_OPS, Event, EventKind
 from detrec.recorder import schema
 from detrec.replayer.survey.cell import State
 from detrec.replayer.survey.grid import Window, edges_of, lines_of
-from detrec.replayer.survey.maps import _of_rows
+from detrec.replayer.survey.maps import _of_rows, born_columns
 from detrec.replayer.survey.survey import Survey
 from tests.replayer.fakes import OPS, part
 from tests.replayer.survey.traces import STEPS, written
@@ -130,6 +130,20 @@ def test_what_is_known_to_be_equal_is_not_read(tmp_path: Path, monkeypatch: pyte
     assert not read
     survey.grid(Window(0, 9, 9, request="r0"))
     assert [survey.runs.recorded.row_position[row] for row in read] == [8]
+
+
+def test_the_columns_in_which_a_divergence_was_born(tmp_path: Path):
+    changes = [("r0", 2, "0.attn"), ("r0", 8, "0.attn"), ("r1", 3, "1.attn")]
+    survey = survey_of(tmp_path, changes=changes)
+    assert born_columns(survey.runs, None).tolist() == [0, 1, 3]
+    assert born_columns(survey.runs, "r0").tolist() == [2, 8]
+    assert born_columns(survey.runs, "r1").tolist() == [3]
+    assert born_columns(survey.runs, "r2").tolist() == []
+    born = [
+        cells.tolist() for cells in np.nonzero(survey.grid(Window(0, 4, 4, layer=-1)).states == State.BORN)
+    ]
+    assert [survey.runs.ops[op] for op in born[0]] == ["0.attn", "0.attn", "1.attn"]
+    assert born[1] == [0, 3, 1]
 
 
 @pytest.mark.parametrize(("size", "columns"), [(0, 5), (1, 5), (5, 5), (7, 3), (1000, 999)])
