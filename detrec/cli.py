@@ -143,15 +143,16 @@ def diff(
     from detrec.recorder.reader import TraceReader
     from detrec.replayer.compare import compare
     from detrec.replayer.explain import explain_traces
-    from detrec.replayer.tolerance import compare_sketches
+    from detrec.replayer.tolerance import compare_sketches, needs_cause
 
     report.check_by(by)
     traces = TraceReader(a), TraceReader(b)
     with progress_bar() as progress:
         compared = compare(*traces, progress=progress)
-    cause = explain_traces(*traces, compared)
     sketched = by == "sketch" or all(trace.has_sketches for trace in traces)
     tolerance = compare_sketches(*traces) if sketched else None
+    wanted = needs_cause(tolerance, by_sketch=by == "sketch")
+    cause = explain_traces(*traces, compared) if wanted else None
     told: dict[str, Any] = {"seconds": compared.seconds, "diagnosis": cause, "tolerance": tolerance, "by": by}
     if as_json:
         show(report.to_json(compared, trace=a, replayed=b, **told))

@@ -51,6 +51,11 @@ def line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """ "1 row", "2,500 rows"; `nouns` where an s does not do."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def place_of(cell: Placed) -> str:
     """ "step 2, request r0, position 5, layer 1, op attn"."""
     layer = "" if cell.layer is None else f"layer {cell.layer}, "

@@ -8,7 +8,7 @@ from typing import Any
 
 from detrec import report_cause, report_ranks, report_tolerance
 from detrec.errors import ConfigError
-from detrec.printable import place_of, place_on_rank, printable
+from detrec.printable import counted, place_of, place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence
@@ -68,8 +68,9 @@ def to_json(
     An entry of `schedule_diff` whose `step` is null says how many more differences there are. With a `hunt`,
     `repeats` says how many of its replays diverged. Of runs on several ranks, `ranks` says where each run's
     own ranks first differ in what all of them should have, and which ops could not be compared. With a
-    `tolerance` there is that; `by` "sketch" it decides the verdict. `until` is there if the replay ended with
-    that step.
+    `tolerance` there is that; `by` "sketch" it decides the verdict. `first` is of bits even then, and so is
+    the cause: where runs are first beyond tolerance elsewhere, `cause.of` says so. `until` is there if the
+    replay ended with that step.
     """
     first = None if comparison.first is None else _first_json(comparison.first)
     tokens = asdict(comparison.tokens)
@@ -77,14 +78,14 @@ def to_json(
     if flip and not math.isfinite(flip["margin"]):
         # a row with one token above -inf has no second, some engines keep none: JSON has neither number
         flip["margin"] = None
-    kernels = comparison.kernels
+    kernels, of_bits = comparison.kernels, _of_bits(comparison, tolerance, by)
     data = {
         "verdict": verdict(comparison, tolerance, by),
         "first": first,
         "counts": asdict(comparison.counts),
         "rows": asdict(comparison.rows),
         "kernels": None if kernels is None else {"recorded": kernels[0], "replayed": kernels[1]},
-        "cause": None if diagnosis is None else report_cause.to_json(diagnosis),
+        "cause": None if diagnosis is None else report_cause.to_json(diagnosis, of_bits=of_bits),
         "tokens": tokens,
         "manifest_diff": [asdict(difference) for difference in comparison.manifest_diff],
         "schedule_diff": _schedule_json(comparison.schedule_diff),
@@ -113,14 +114,18 @@ def to_text(
 ) -> str:
     """The verdict on the first line, then the cause with its evidence, then the facts of the comparison.
 
-    `until`: the replay ended with that step.
+    By sketch, what sketches tell comes first, then where bits differ and the cause of that. `until`: the
+    replay ended with that step.
     """
-    cause = () if diagnosis is None else report_cause.lines(diagnosis)
-    lines = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
-    lines += () if tolerance is None else report_tolerance.lines(tolerance)
+    by_sketch = by == "sketch" and comparison.verdict != "identical"
+    of_bits = _of_bits(comparison, tolerance, by)
+    cause = () if diagnosis is None else report_cause.lines(diagnosis, of_bits=of_bits)
+    why = [(label, _clip(text, _CAUSE_WIDTH)) for label, text in cause]
+    sketches = () if tolerance is None else report_tolerance.lines(tolerance)
+    bits = _bits(comparison, placed=by_sketch)
+    lines = [*sketches, *bits, *why] if by_sketch else [*why, *sketches, *bits]
     lines += _details(comparison, seconds)
     lines += () if hunt is None else _hunt(hunt)
-    by_sketch = tolerance is not None and by == "sketch" and comparison.verdict != "identical"
     heading = report_tolerance.verdict(tolerance) if tolerance and by_sketch else headline(comparison)
     if until is not None:
         heading += f", up to the end of step {until}"
@@ -131,13 +136,14 @@ def headline(comparison: Comparison) -> str:
     """The verdict in a line: "diverged: first at step 2, request r0, ..."."""
     counts, first = comparison.counts, comparison.first
     if comparison.verdict == "identical":
-        size = f"{comparison.rows.matched:,} rows and {len(comparison.ops):,} ops"
-        size += f" on {comparison.ranks:,} ranks" if comparison.ranks > 1 else ""
-        return f"identical: {counts.equal:,} fingerprints of {size} are equal"
+        size = f"{counted(comparison.rows.matched, 'row')} and {counted(len(comparison.ops), 'op')}"
+        size += f" on {counted(comparison.ranks, 'rank')}" if comparison.ranks > 1 else ""
+        return f"identical: {counted(counts.equal, 'fingerprint')} of {size} are equal"
     if comparison.verdict == "incomplete":
         if not counts.compared:
             return "could not tell: no fingerprint is in both runs"
-        return f"could not tell: {counts.equal:,} fingerprints equal and none differ, but some are missing"
+        equal = counted(counts.equal, "fingerprint")
+        return f"could not tell: {equal} equal and none differ, but some are missing"
     if first is None:
         return f"diverged: {_NOWHERE}"
     return f"diverged: first at {place_on_rank(first, comparison.ranks)}"
@@ -148,7 +154,7 @@ def _hunt(hunt: Hunt) -> Iterator[tuple[str, str]]:
         f"replay {number}: {_NOWHERE if first is None else place_of(first)}"
         for number, first in hunt.firsts.items()
     ]
-    yield "repeats", f"{len(texts):,} of {hunt.times:,} replays diverged"
+    yield "repeats", f"{len(texts):,} of {counted(hunt.times, 'replay')} diverged"
     yield from _labelled("", texts, len(texts))
 
 
@@ -165,12 +171,26 @@ def _first_json(first: Divergence) -> dict[str, Any]:
     return asdict(first) | {"recorded": _hex(first.recorded), "replayed": _hex(first.replayed)}
 
 
-def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
-    counts, rows, first = comparison.counts, comparison.rows, comparison.first
+def _of_bits(comparison: Comparison, tolerance: Tolerance | None, by: str) -> bool:
+    """Is the cause of other cells than the verdict?"""
+    return (
+        by == "sketch" and tolerance is not None and report_tolerance.elsewhere(tolerance, comparison.first)
+    )
+
+
+def _bits(comparison: Comparison, *, placed: bool) -> Iterator[tuple[str, str]]:
+    """The first fingerprints that differ; `placed`: where, which no headline says."""
+    first = comparison.first
     if first is not None:
-        yield "bits", _sides(_hex(first.recorded), _hex(first.replayed))
+        if placed:
+            yield "bits", f"first differ at {place_of(first)}"
+        yield "" if placed else "bits", _sides(_hex(first.recorded), _hex(first.replayed))
     if comparison.kernels is not None:
         yield "kernel", _sides(*(name or "none" for name in comparison.kernels))
+
+
+def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]]:
+    counts, rows = comparison.counts, comparison.rows
     changes = [
         f"{difference.key}: {_sides(_value(difference.recorded), _value(difference.replayed))}"
         for difference in sorted(comparison.manifest_diff, key=_least_telling)
@@ -185,7 +205,8 @@ def _details(comparison: Comparison, seconds: float) -> Iterator[tuple[str, str]
     )
     if rows.missing:
         after = f", {rows.after_flip:,} of them after another token was drawn" if rows.after_flip else ""
-        yield "missing", f"{rows.missing:,} rows are in one run only{after}"
+        are = "is" if rows.missing == 1 else "are"
+        yield "missing", f"{counted(rows.missing, 'row')} {are} in one run only{after}"
     apart = [
         f"{number:,} {text}"
         for number, text in (
@@ -216,7 +237,7 @@ def _schedule(comparison: Comparison) -> Iterator[tuple[str, str]]:
     texts = [f"step {d.step}, {d.what}: {_sides(_clip(d.recorded), _clip(d.replayed))}" for d in before]
     yield from _labelled("schedule", texts, total)
     if diff.total > total:
-        yield "", f"{diff.total - total:,} schedule differences after the divergence"
+        yield "", f"{counted(diff.total - total, 'schedule difference')} after the divergence"
 
 
 def _tokens(comparison: Comparison) -> str:

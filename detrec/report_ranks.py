@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import place_of
+from detrec.printable import counted, place_of
 from detrec.replayer.agreement import Disagreement
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import split_name
@@ -18,7 +18,7 @@ def lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if comparison.incomparable:
         names = ", ".join(_bare(comparison.incomparable))
         cells = comparison.rows.matched * len(comparison.incomparable)
-        yield "ranks", f"{names}: summands of other ranks, not comparable ({cells:,} cells)"
+        yield "ranks", f"{names}: summands of other ranks, not comparable ({counted(cells, 'cell')})"
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import place_of
+from detrec.printable import counted, place_of
+from detrec.replayer.divergence import Divergence
 from detrec.replayer.tolerance import Apart, Tolerance
 
 
@@ -23,7 +24,8 @@ def verdict(tolerance: Tolerance) -> str:
         return f"diverged: first beyond tolerance at {place_of(tolerance.first)}"
     if tolerance.verdict == "unknown":
         return "could not tell: no sketch is in both runs"
-    return f"close: {tolerance.compared:,} sketches are within tolerance"
+    are = "is" if tolerance.compared == 1 else "are"
+    return f"close: {counted(tolerance.compared, 'sketch', 'sketches')} {are} within tolerance"
 
 
 def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
@@ -49,6 +51,11 @@ def lines(tolerance: Tolerance) -> Iterator[tuple[str, str]]:
         )
     else:
         yield "sketch", "none is in both runs"
+
+
+def elsewhere(tolerance: Tolerance, first: Divergence | None) -> bool:
+    """Is the first cell beyond tolerance another than the first whose bits differ?"""
+    return tolerance.first is not None and (first is None or place_of(tolerance.first) != place_of(first))
 
 
 def _units(cell: Apart) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detrec.printable import line, printable
+from detrec.printable import counted, line, printable
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import Recording
 from detrec.recorder.verify import Verification
@@ -22,8 +22,9 @@ def recorded(recording: Recording) -> str:
     """One line about the run, then one a request with the text it generated."""
     tokens = sum(map(len, recording.outputs.values()))
     lines = [
-        f"recorded {line(recording.path)}: {recording.steps} steps, "
-        f"{recording.rows} rows x {recording.ops} ops, {tokens} tokens in {recording.seconds:.2f} s"
+        f"recorded {line(recording.path)}: {counted(recording.steps, 'step')}, "
+        f"{counted(recording.rows, 'row')} x {counted(recording.ops, 'op')}, {counted(tokens, 'token')} "
+        f"in {recording.seconds:.2f} s"
     ]
     names = [printable(request.id) for request in recording.requests]
     width = max(map(len, names))
@@ -45,8 +46,10 @@ def verified(run: str, found: Verification, disagreement: Disagreement | None) -
         "complete" if found.status == "complete" else f"{found.status}, good up to its last committed step"
     )
     run = line(run)
+    hold = "holds" if found.files == 1 else "hold"
     told = (
-        f"{run}: {found.files} files hold what was written: {until}; {found.steps} steps, {found.rows} rows"
+        f"{run}: {counted(found.files, 'file')} {hold} what was written: {until}; "
+        f"{counted(found.steps, 'step')}, {counted(found.rows, 'row')}"
     )
     return told if disagreement is None else f"{told}\n{run}: {disagree(disagreement)}"
 
@@ -134,11 +137,12 @@ def to_text(data: dict[str, Any]) -> str:
     names = [printable(request["id"]) for request in data["requests"]]
     width = max(8, *map(len, names))
     lines = [
-        f"{line(data['trace'])}: {data['status']}, {data['steps']} steps, {data['rows']} rows x "
-        f"{data['ops']} ops, {data['samples']} samples, "
-        f"{data['ranks']} rank{'' if data['ranks'] == 1 else 's'}",
+        f"{line(data['trace'])}: {data['status']}, {counted(data['steps'], 'step')}, "
+        f"{counted(data['rows'], 'row')} x {counted(data['ops'], 'op')}, "
+        f"{counted(data['samples'], 'sample')}, {counted(data['ranks'], 'rank')}",
         *(part for label, text in ran(data["manifest"]).items() for part in _wrapped(label, text)),
-        f"  events    {data['events']['preempted']} preempted, {data['events']['hit']} prefix-cache hits",
+        f"  events    {data['events']['preempted']} preempted, "
+        f"{counted(data['events']['hit'], 'prefix-cache hit')}",
         *_ranks(data.get("ranks_disagree")),
         f"  {'request':{width}}  arrival  prompt  output  temperature  seed",
     ]

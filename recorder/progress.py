@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from detrec.errors import TraceError
+from detrec.printable import counted
 from detrec.recorder.digests import digest
 from detrec.recorder.store import Store
 
@@ -84,11 +85,13 @@ class OtherRanks:
             if seen.state != "closed":
                 why = seen.reason if seen.state == "failed" else f"did not close in {seconds:g} s"
                 raise TraceError(
-                    f"{self._store.name}: rank {rank}, which has written {seen.steps} of {steps} steps: {why}"
+                    f"{self._store.name}: rank {rank}, which has written {seen.steps} of "
+                    f"{counted(steps, 'step')}: {why}"
                 )
             if seen.steps != steps:
                 raise TraceError(
-                    f"{self._store.name}: rank {rank} closed after {seen.steps} steps, rank 0 after {steps}"
+                    f"{self._store.name}: rank {rank} closed after {counted(seen.steps, 'step')}, "
+                    f"rank 0 after {steps}"
                 )
 
     def digests(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from detrec.engines.base import Event, EventKind, OpKind, Request, Slice, Step
 from detrec.errors import TraceIncomplete
+from detrec.printable import counted
 from detrec.recorder.chunks import CheckedChunks
 from detrec.recorder.digests import read_root
 from detrec.recorder.requests import REQUEST_ARRAYS, requests_from_arrays
@@ -95,7 +96,8 @@ class TraceReader(RowColumns):
         if self.status == "recording":
             raise TraceIncomplete(
                 f"{self.path} was never closed: its recorder is still running or died",
-                hint=f"its first {self.n_steps} steps can be read; record it again to have it whole",
+                hint=f"its first {counted(self.n_steps, 'step')} can be read; "
+                "record it again to have it whole",
             )
         if self.status == "failed":
             raise TraceIncomplete(

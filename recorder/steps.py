@@ -31,7 +31,8 @@ class Record:
     """One step of one rank as it was run: a token a row, a kernel an op, wall time in `seconds`.
 
     `fingerprints` is uint64 [rows, ops], `sketches`, where they are kept, float32 [rows, ops, parts], NaN
-    where there is none. `padded_rows` and `graph_bucket` are what a GPU ran instead of the rows.
+    where there is none. `padded_rows`: rows that a GPU ran for the step, padding and all; 0 on a CPU, which
+    pads none. `graph_bucket`: the rows of the CUDA graph that ran, 0 where none did.
     """
 
     step: Step

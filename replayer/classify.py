@@ -15,6 +15,7 @@ RULES: tuple[Rule, ...] = (
     state.WEIGHT_BIT,
     given.OTHER_MODEL,
     given.OTHER_NAME,
+    given.OTHER_DIGEST,
     given.PROMPT,
     given.SAMPLING,
     given.DTYPE,

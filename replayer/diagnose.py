@@ -22,7 +22,7 @@ from detrec.replayer.findings import Findings, Weight
 from detrec.replayer.keep import keep
 from detrec.replayer.rerun import Side, Until, rerun
 from detrec.replayer.side_by_side import Sides, given_again, held, kernels, measured, narrowed
-from detrec.replayer.weights import changed_on_disk, located
+from detrec.replayer.weights import changed_on_disk, located, model_digests
 from detrec.replayer.witnesses import draw_findings, place_of
 
 FIELDS = {
@@ -56,7 +56,14 @@ def inspect(recorded: TraceReader, replayed: TraceReader, comparison: Comparison
         ranks=rank_findings(recorded, replayed, place),
         weights=changed_on_disk(recorded.manifest, replayed.manifest),
         dtype=recorded.manifest.get("config", {}).get("engine", {}).get("dtype", "float32"),
+        digests=model_digests(recorded.manifest, replayed.manifest),
+        foreign=any(_engine_of(run) != "builtin" for run in (recorded, replayed)),
     )
+
+
+def _engine_of(run: TraceReader) -> str:
+    name: str = run.manifest.get("config", {}).get("engine", {}).get("name", "builtin")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from detrec.printable import counted
 from detrec.replayer.diagnosis import Evidence
 from detrec.replayer.findings import (
     Batches,
@@ -50,6 +51,7 @@ def evidence_of(findings: Findings) -> tuple[Evidence, ...]:
         _of(findings.schedule or None, lambda found: schedule(found, step)),
         _of(findings.reference, reference),
         _of(findings.again or None, again),
+        _of(findings.digests, digests),
         _of(findings.weights, weights),
         _of(findings.graft, graft),
         _of(findings.repeats, repeats),
@@ -104,6 +106,16 @@ def reference(found: Reference) -> Evidence:
     return Evidence("reference", f"run again with the recorded settings, it {gives}", asdict(found))
 
 
+def digests(found: tuple[str, str]) -> Evidence:
+    """What either run loaded, as one number."""
+    recorded, replayed = found
+    return Evidence(
+        "model",
+        f"digest recorded {recorded}, replayed {replayed}",
+        {"recorded": recorded, "replayed": replayed},
+    )
+
+
 def weights(found: tuple[Weight, ...]) -> Evidence:
     """Whether the model's tensors are the recorded ones."""
     facts = {"tensors": [asdict(weight) for weight in found]}
@@ -117,7 +129,7 @@ def weights(found: tuple[Weight, ...]) -> Evidence:
         return Evidence(
             "weights", f"{weight.name}: bit {weight.bit} of element {weight.element} differs", facts
         )
-    count = "" if weight.elements is None else f" in {weight.elements:,} elements"
+    count = "" if weight.elements is None else f" in {counted(weight.elements, 'element')}"
     return Evidence("weights", f"{weight.name} has other bits{count}", facts)
 
 
@@ -141,7 +153,7 @@ def repeats(found: Repeats) -> Evidence:
     """The op again and again on one input."""
     times, distinct = found.times, found.distinct
     gave = "one and the same output" if distinct == 1 else f"{distinct} different outputs"
-    return Evidence("repeat", f"run {times} times on one input, the op gave {gave}", asdict(found))
+    return Evidence("repeat", f"run {counted(times, 'time')} on one input, the op gave {gave}", asdict(found))
 
 
 def batches(found: Batches) -> Evidence:
@@ -158,9 +170,10 @@ def batches(found: Batches) -> Evidence:
 
 def difference(found: Difference) -> Evidence:
     """How the two outputs differ."""
+    differ = "differs" if found.elements == 1 else "differ"
     text = (
-        f"{found.elements:,} of {found.size:,} elements differ in {found.rows:,} rows, {found.pattern}: "
-        f"{found.flipped_bits:,} bits, at most {found.max_ulp:,} ULP"
+        f"{found.elements:,} of {counted(found.size, 'element')} {differ} in {counted(found.rows, 'row')}, "
+        f"{found.pattern}: {counted(found.flipped_bits, 'bit')}, at most {found.max_ulp:,} ULP"
     )
     finite = "" if found.finite else "; not all are finite"
     return Evidence("tensors", text + finite, asdict(found))
@@ -173,9 +186,9 @@ def cache(found: Cache) -> Evidence:
         return Evidence("cache", "the KV it reads is equal in both runs", facts)
     wrote = "it was written alike" if found.written_alike else "it was written differently"
     hit = ", served by a prefix-cache hit" if found.hit else ""
-    text = (
-        f"KV differs at {found.unequal:,} positions that it reads, the first is {found.first}{hit}; {wrote}"
-    )
+    first = "" if found.unequal == 1 else "the first is "
+    places = counted(found.unequal, "position")
+    text = f"KV differs at {places} that it reads, {first}{found.first}{hit}; {wrote}"
     return Evidence("cache", text, facts)
 
 
@@ -213,7 +226,7 @@ def ranks(found: Ranks) -> Evidence | None:
     texts = []
     if recorded != replayed:
         unseen = ": partial sums are not comparable" if found.equal_partials is None else ""
-        texts.append(f"recorded on {recorded} ranks, replayed on {replayed}{unseen}")
+        texts.append(f"recorded on {counted(recorded, 'rank')}, replayed on {replayed}{unseen}")
     if 0 < len(found.differ) < replayed:
         texts.append(f"of {replayed} ranks only {_some(found.differ)} differ")
     if found.equal_partials is not None:

@@ -143,6 +143,8 @@ class Findings:
     step; `manifest` all differences of the manifests. `again` is what the replay, run once more, gave at
     that cell: "recorded", "replayed", "other", or "" where it never came there. `replays` is how many runs
     it took, the replay that found the divergence not counted. `dtype` is what the recorded run computed in.
+    `digests` are the model's (recorded, replayed) where one engine ran both and they differ; `foreign`: it is
+    not the built-in one, whose ops may hold more than their names say.
     """
 
     first: Divergence
@@ -163,3 +165,5 @@ class Findings:
     stale: Stale | None = None
     replays: int = 0
     dtype: str = "float32"
+    digests: tuple[str, str] | None = None
+    foreign: bool = False

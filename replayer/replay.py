@@ -28,7 +28,7 @@ from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
 from detrec.replayer.keep import check_folder
-from detrec.replayer.tolerance import Tolerance, compare_sketches, require_sketches
+from detrec.replayer.tolerance import Tolerance, compare_sketches, needs_cause, require_sketches
 
 MODES = ("schedule", "tokens", "free")
 
@@ -69,8 +69,9 @@ def replay(
     The second run is a trace of its own, kept at `output` or thrown away. A trace that was never closed
     is replayed up to its last committed step. `diagnose`: where the runs diverge, find out why, and leave
     the tensors of the first divergence in the folder `keep_tensors`, if one is named. `by_sketch`: both
-    must have sketches. `until`: up to the end of that step, and compared so far. Raises ReplayError where the
-    schedule cannot be followed, TraceIncomplete where no step was committed.
+    must have sketches, and only runs that are apart by them are diagnosed. `until`: up to the end of that
+    step, and compared so far. Raises ReplayError where the schedule cannot be followed, TraceIncomplete
+    where no step was committed.
     """
     begin = time.perf_counter()
     recorded, config = _checked(trace, overrides, mode, until, by_sketch=by_sketch)
@@ -85,7 +86,7 @@ def replay(
         sketched = again.has_sketches and recorded.has_sketches
         tolerance = compare_sketches(recorded, again) if sketched else None
         diagnosis = None
-        if diagnose:
+        if diagnose and needs_cause(tolerance, by_sketch=by_sketch):
             made = Made(overrides, mode, fault, keep_tensors, notify, progress)
             diagnosis = _why(config, recorded, again, comparison, made)
     return Replay(comparison, recording, output or "", time.perf_counter() - begin, diagnosis, tolerance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detrec.engines.base import EventKind
+from detrec.printable import counted
 from detrec.recorder.schema import EVENT_KINDS, KINDS
 from detrec.replayer.align import Alignment
 from detrec.replayer.trace import Samples, Trace
@@ -193,6 +194,6 @@ def _slice_text(parts: list[tuple[int, ...]], ids: Sequence[str], *, kind: bool 
 
 
 def _event_text(events: list[tuple[int, ...]], ids: Sequence[str]) -> str:
-    texts = [f"{ids[request]} {tokens} tokens" for request, tokens in events[:_SHOWN_SLICES]]
+    texts = [f"{ids[request]} {counted(tokens, 'token')}" for request, tokens in events[:_SHOWN_SLICES]]
     more = len(events) - _SHOWN_SLICES
     return (", ".join(texts) or "none") + (f" and {more} more" if more > 0 else "")

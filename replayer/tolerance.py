@@ -151,6 +151,11 @@ def compare_sketches(recorded: SketchedTrace, replayed: SketchedTrace) -> Tolera
     return Tolerance(verdict, dtype, UNITS[dtype], compared, found.apart, *cells)
 
 
+def needs_cause(tolerance: Tolerance | None, *, by_sketch: bool) -> bool:
+    """Is there a divergence to explain, if any is? Where sketches decide, bits that differ alone are none."""
+    return not by_sketch or (tolerance is not None and tolerance.verdict == "apart")
+
+
 def _allowed(units: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Units that each cell of consecutive rows of one request may be apart, [rows, ops].
 

@@ -88,6 +88,16 @@ def changed_on_disk(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) ->
     return tuple(Weight(name) for name in left if left[name] != right[name])
 
 
+def model_digests(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The model's digests in two manifests of one engine, where both have one and they differ.
+
+    Engines digest as they like: between two of them, nothing can be told.
+    """
+    names = {manifest.get("config", {}).get("engine", {}).get("name") for manifest in (recorded, replayed)}
+    ours, theirs = (manifest.get("engine", {}).get("model_digest") for manifest in (recorded, replayed))
+    return (str(ours), str(theirs)) if len(names) == 1 and ours and theirs and ours != theirs else None
+
+
 def located(weight: Weight, checkpoint: Checkpoint, recorded: Mapping[str, Any]) -> Weight:
     """`weight` with its element and bit, if one bit of it is what changed since `recorded`, a manifest.
 

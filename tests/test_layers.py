@@ -13,7 +13,7 @@ FREE = ("detrec.errors", "detrec.config", "detrec.schema", "detrec.printable")
 FRONT = {"errors", "schema", "config", "printable"} | {
     f"config_{part}" for part in ("checks", "engines", "requests", "settings", "text")
 }
-HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual")
+HEAVY = ("paddle", "torch", "triton", "numba", "zarr", "textual", "pytest")
 
 
 def imports_of(path: Path) -> set[str]:

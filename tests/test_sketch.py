@@ -44,6 +44,49 @@ def test_a_wrong_rotation_is_named_across_dtypes(run):
     assert first["units"] > first["allowed"]
 
 
+def test_the_cause_of_bits_is_not_told_as_that_of_what_is_beyond_tolerance(run, tmp_path):
+    """bfloat16 changes every bit from the embedding on, a wrong rotation what is beyond rounding."""
+    kept = tmp_path / "wrong.zarr"
+    wrong = ("--set", "engine.dtype=bfloat16", "--mode", "tokens", "--fault", "wrong_rope_base:percent=1000")
+    lines = detrec("replay", run, *wrong, "--by", "sketch", "-o", kept).stdout.splitlines()
+    assert "op rope_q" in lines[0]
+    told = {line[2:11].strip(): line[13:] for line in lines[1:]}
+    assert told["bits"].startswith("first differ at step 0, request ")
+    assert told["bits"].endswith("op embedding")
+    assert told["cause"].startswith("of the bits above, not of what is beyond tolerance: environment: ")
+    assert list(told).index("sketch") < list(told).index("bits") < list(told).index("cause")
+    data = detrec("diff", run, kept, "--by", "sketch", "--json").json()
+    assert (data["first"]["op"], data["tolerance"]["first"]["op"]) == ("embedding", "rope_q")
+    assert data["cause"]["of"] == "bits"
+    assert "of" not in detrec("diff", run, kept, "--json").json()["cause"]
+
+
+def test_a_cause_at_the_very_cell_beyond_tolerance_is_of_both(run):
+    wrong = ("--fault", "wrong_rope_base:percent=1000", "--by", "sketch", "--json")
+    data = detrec("replay", run, *wrong).json()
+    assert data["tolerance"]["first"]["op"] == data["first"]["op"] == "rope_q"
+    assert data["cause"]["class"] == "numerics"
+    assert "of" not in data["cause"]
+
+
+def test_what_is_close_needs_no_cause(run, tmp_path):
+    low = (
+        "--set",
+        "engine.dtype=bfloat16",
+        "--mode",
+        "tokens",
+        "--by",
+        "sketch",
+        "-o",
+        tmp_path / "low.zarr",
+    )
+    close = detrec("replay", run, *low)
+    assert close.stdout.startswith("close: ")
+    assert "\n  cause " not in close.stdout
+    data = detrec("diff", run, tmp_path / "low.zarr", "--by", "sketch", "--json").json()
+    assert (data["verdict"], data["cause"]) == ("close", None)
+
+
 def test_equal_bits_are_identical_however_they_are_compared(run):
     same = soon("replay", run, "--by", "sketch", "--json")
     assert (same.code, same.json()["verdict"]) == (0, "identical")

@@ -82,10 +82,13 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
     counts = found.counts
     if found.verdict == "identical":
         return text.append(
-            f"{counts.equal:,} fingerprints of {found.rows.matched:,} rows and {len(found.ops)} ops are equal"
+            f"{words.count(counts.equal, 'fingerprint')} of {words.count(found.rows.matched, 'row')} and "
+            f"{words.count(len(found.ops), 'op')} are equal"
         )
     if found.verdict == "incomplete":
-        return text.append(f"nothing differs, and {counts.missing:,} cells are missing: that is not equal")
+        are = "is" if counts.missing == 1 else "are"
+        missing = f"{words.count(counts.missing, 'cell')} {are} missing"
+        return text.append(f"nothing differs, and {missing}: that is not equal")
     if found.first is None:
         return text.append("other tokens were drawn, and no fingerprint shows where")
     return text.append("first at ").append(place_on_rank(found.first, found.ranks), palette.strong)
@@ -117,7 +120,7 @@ def _counts(found: Comparison, palette: Palette) -> Text:
 def _alone(survey: Survey, palette: Palette) -> Text:
     (known,) = survey.conditions
     steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
-    about = f"{steps}, {known.rows:,} rows x {known.ops} ops, {ranks}"
+    about = f"{steps}, {words.count(known.rows, 'row')} x {words.count(known.ops, 'op')}, {ranks}"
     badge = (f" {known.status.upper()} ", palette.strong + _REVERSED)
     return Text.assemble(badge, f" {about}  ", (printable(known.path), palette.quiet))
 

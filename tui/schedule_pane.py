@@ -138,8 +138,7 @@ def _text(step: StepOf, palette: Palette, width: int | None = None) -> Text:
 
 def slice_text(part: Slice) -> str:
     """Request and positions, * where a token is drawn."""
-    span = f"{part.start}" if part.stop == part.start + 1 else f"{part.start}-{part.stop - 1}"
-    return f"{printable(part.request)}:{span}{'*' if part.samples else ''}"
+    return f"{printable(part.request)}[{part.start}:{part.stop}){'*' if part.samples else ''}"
 
 
 def _event(event: Event) -> str:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from detrec import __version__, report, report_cause, report_ranks
+from detrec.printable import counted
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.survey import Progress, Survey
 from detrec.story import maps, place, running
@@ -64,7 +65,8 @@ def _headline(survey: Survey) -> str:
     if survey.runs is None or survey.problem:
         return f"could not tell: {survey.problem}"
     recorded = survey.runs.recorded
-    return f"one run: {recorded.n_steps:,} steps, {recorded.n_rows:,} rows and {len(recorded.ops):,} ops"
+    steps, rows = counted(recorded.n_steps, "step"), counted(recorded.n_rows, "row")
+    return f"one run: {steps}, {rows} and {counted(len(recorded.ops), 'op')}"
 
 
 def _divergences(survey: Survey) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from detrec.printable import counted
 from detrec.replayer.tokens import margin_of
 from detrec.summary import ran
 
@@ -128,7 +129,7 @@ def _schedule(facts: Mapping[str, Any]) -> Iterator[str]:
     schedule = facts["schedule"]
     if schedule is None:
         return
-    shown, steps = schedule["shown"], f"{schedule['pairs']:,} steps"
+    shown, steps = schedule["shown"], counted(schedule["pairs"], "step")
     if facts["replayed"] is None:
         yield f"### Schedule: {steps}"
     else:

@@ -10,6 +10,7 @@ from detrec.engines.base import EventKind, Scheduler, Slice, Step
 from detrec.engines.builtin.blocks import BlockManager
 from detrec.engines.builtin.state import RequestState
 from detrec.errors import ReplayError
+from detrec.printable import counted
 
 
 class FollowingScheduler:
@@ -61,7 +62,7 @@ class FollowingScheduler:
             what = f"does not start where this run stands, at {state.computed}"
             raise _refused(part, step, what)
         if part.stop > len(state.tokens):
-            raise _refused(part, step, f"runs past the {len(state.tokens)} tokens known here")
+            raise _refused(part, step, f"runs past the {counted(len(state.tokens), 'token')} known here")
         if table is None:
             granted = self._blocks.admit(part.request, state.tokens, 0, part.stop)
         else:

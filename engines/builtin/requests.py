@@ -15,6 +15,7 @@ from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.shares import check_cut_words
 from detrec.engines.builtin.weights import Checkpoint
 from detrec.errors import ConfigError, ModelError
+from detrec.printable import counted
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
@@ -76,7 +77,7 @@ def check_requests(engine: EngineConfig, model: ModelConfig, requests: Sequence[
         _check_sampling(where, request.sampling, model)
         if len(request.prompt) >= engine.max_model_len:
             raise ConfigError(
-                f"{where}: the prompt has {len(request.prompt)} tokens, the context of "
+                f"{where}: the prompt has {counted(len(request.prompt), 'token')}, the context of "
                 f"{engine.max_model_len} must hold it and one token more",
                 hint="shorten the prompt, or raise engine.max_model_len",
             )

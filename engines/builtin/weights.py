@@ -13,6 +13,7 @@ from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.builtin.tokenizer import Tokenizer
 from detrec.errors import ModelError
 from detrec.kernels.cpu.flipped_bit import byte_digest
+from detrec.printable import counted
 
 _CHUNK = 16 << 20
 
@@ -98,7 +99,7 @@ def check_tensors(
     absent = [name for name in shapes if name not in found]
     if absent:
         raise ModelError(
-            f"{where}: {len(absent)} tensors are missing, the first is {absent[0]}",
+            f"{where}: lacks {counted(len(absent), 'tensor')}, the first is {absent[0]}",
             hint="is the download complete?",
         )
     for name, shape in shapes.items():

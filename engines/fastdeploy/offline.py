@@ -21,6 +21,7 @@ from detrec.engines.base import Request
 from detrec.engines.fastdeploy.holes import holes
 from detrec.engines.fastdeploy.support import setup_of_section
 from detrec.errors import ConfigError, EngineError
+from detrec.printable import counted
 
 _HINT = "install FastDeploy for your GPU as its installation guide says: https://paddlepaddle.github.io/FastDeploy"
 PLUGIN = "detrec"
@@ -130,8 +131,8 @@ class Offline:
         most = min(sampling.max_tokens, longest - len(tokens))
         if most < 1:
             raise ConfigError(
-                f"request {request.id}: its prompt of {len(tokens)} tokens leaves no room in max_model_len "
-                f"{longest}",
+                f"request {request.id}: its prompt of {counted(len(tokens), 'token')} leaves no room in "
+                f"max_model_len {longest}",
                 hint="raise engine.max_model_len, or shorten the prompt",
             )
         return Request(request.id, tokens, replace(sampling, seed=int(drawn.seed), max_tokens=most))

@@ -91,7 +91,9 @@ def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fa
             hint="`detrec faults` lists what can be injected",
         )
     if name not in FAULTS:
-        near = difflib.get_close_matches(name, FAULTS, n=1)
+        # a word of a name is far from it by letters
+        parts = [known for known in FAULTS if name and name in known]
+        near = difflib.get_close_matches(name, FAULTS, n=1) or parts
         raise ConfigError(
             f"--fault {text}: unknown fault {name!r}",
             hint=f"did you mean {near[0]}?" if near else f"known faults: {', '.join(FAULTS)}",

@@ -12,6 +12,7 @@ from detrec.engines.builtin.batch import Draws, Penalties
 from detrec.engines.faults.base import Fault, FaultyOp
 from detrec.engines.ops import Ops
 from detrec.errors import ConfigError
+from detrec.printable import counted
 
 # the generation_config.json of a Qwen2.5 model
 GENERATION_CONFIG: dict[str, Any] = {
@@ -61,7 +62,7 @@ class ChangedPrompt(_OtherRequest):
             if position < 0:
                 raise ConfigError(
                     f"--fault changed_prompt: back {self.back}: the prompt of {request.id} has "
-                    f"{len(request.prompt)} tokens"
+                    f"{counted(len(request.prompt), 'token')}"
                 )
             self._place, self._token = (request.id, position), request.prompt[position]
             prompt = list(request.prompt)

@@ -8,6 +8,7 @@ from detrec.engines.transformers import library
 from detrec.engines.transformers.batches import Batch, Batches
 from detrec.engines.transformers.static import StaticBatches
 from detrec.errors import EngineError, ReplayError
+from detrec.printable import counted
 
 NAME = "detrec_forced"
 
@@ -61,7 +62,7 @@ def _scheduler_class(scheduling: Any) -> Any:
                 if len(found) != 1 or rows != size:
                     raise ReplayError(
                         f"step {step.index}: request {part.request}: recorded slice [{part.start}, "
-                        f"{part.stop}), transformers gives it {rows} rows",
+                        f"{part.stop}), transformers gives it {counted(rows, 'row')}",
                         hint="are engine.num_blocks and engine.max_batch_tokens as large as recorded?",
                     )
                 done += found
@@ -70,7 +71,8 @@ def _scheduler_class(scheduling: Any) -> Any:
                 cache_budget -= kv
             if step.rows > token_budget:
                 raise ReplayError(
-                    f"step {step.index} has {step.rows} rows, engine.max_batch_tokens is {token_budget}"
+                    f"step {step.index} has {counted(step.rows, 'row')}, "
+                    f"engine.max_batch_tokens is {token_budget}"
                 )
             self._cleanup_waiting_queue(gone)
             return done, fast, step.rows, read

@@ -2,7 +2,8 @@
 
 numba keys its cache by the file of the function alone, so a kernel would outlive a change to what it calls.
 Here the cache is a folder named by a digest of all of this folder's sources: change one, and all are
-compiled anew. It lies under NUMBA_CACHE_DIR if that is set, else under the user's cache folder.
+compiled anew. It lies under NUMBA_CACHE_DIR if that is set, else under the user's cache folder; one that
+was not used for a month is removed when another is made.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+
+from detrec.kernels import old_caches
 
 # GNU OpenMP waits for a late thread by spinning for milliseconds, on the very core that thread needs when
 # another process is busy: a call of 20 us was seen to take 8 ms. A short spin costs nothing on an idle
@@ -29,7 +32,7 @@ def _cache_folder() -> str:
     for base in (numba.config.CACHE_DIR, os.path.join(home, "detrec"), tempfile.gettempdir()):
         folder = os.path.join(base, name) if base else ""
         try:
-            os.makedirs(folder, exist_ok=True)
+            old_caches.use(folder)
         except OSError:
             continue
         if os.access(folder, os.W_OK):

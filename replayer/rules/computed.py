@@ -61,9 +61,7 @@ def _say_batch(findings: Findings) -> str:
         for text, same in (("alone", seen.alone), ("among the same rows in another order", seen.permuted))
         if not same
     ] + ([] if seen.padded else ["with more rows behind it"])
-    return (
-        f"the bits {op_of(findings)} gives a row depend on its batch: they are others {' and '.join(company)}"
-    )
+    return f"{op_of(findings)} is not batch-invariant: a row has other bits {' and '.join(company)}"
 
 
 def _other_kernel(findings: Findings) -> bool:

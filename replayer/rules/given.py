@@ -2,6 +2,7 @@
 
 import re
 
+from detrec.printable import counted
 from detrec.replayer.findings import Findings
 from detrec.replayer.rules.place import dependable, op_of, reproduces, told, uses_weight
 from detrec.replayer.rules.rule import Rule
@@ -53,6 +54,25 @@ def _other_name(findings: Findings) -> bool:
         and bool(told(findings, "engine.model_digest"))
         and findings.field in ("embedding", "rms_norm", "matmul")
     )
+
+
+def _other_digest(findings: Findings) -> bool:
+    """The model is another and no digest of a tensor tells where; what follows from its weights differs.
+
+    An op of a foreign engine may hold a weight whatever it is called, and its trace may lack the op that
+    does; a draw holds none.
+    """
+    named = findings.weights or ()
+    ops = ("embedding", "rms_norm", "matmul")
+    enters = (
+        findings.field not in ("penalise", "log_softmax", "sample")
+        if findings.foreign
+        else (findings.field in ops)
+    )
+    # tensors that ops are known to use are left to what looks at those
+    telling = findings.weights is not None and any(w.name.startswith(("model.", "lm_head.")) for w in named)
+    # an engine may digest what it computes with
+    return enters and not telling and not told(findings, "config.engine.dtype")
 
 
 def _other_dtype(findings: Findings) -> bool:
@@ -111,14 +131,13 @@ def _other_ranks(findings: Findings) -> bool:
 def _say_ranks(findings: Findings) -> str:
     assert findings.ranks is not None
     recorded, replayed = findings.ranks.sizes
-    return (
-        f"{recorded} ranks recorded it and {replayed} replayed it: {op_of(findings)} adds other partial sums"
-    )
+    sizes = f"{counted(recorded, 'rank')} recorded it and {replayed} replayed it"
+    return f"{sizes}: {op_of(findings)} adds other partial sums"
 
 
 def own_difference(findings: Findings) -> ScheduleDifference | None:
     """The first schedule difference in which the divergent row's own request was run otherwise."""
-    own = re.compile(rf"(?:^|[ ,]){re.escape(findings.first.request)}(\[\d+:\d+\)| \d+ tokens)")
+    own = re.compile(rf"(?:^|[ ,]){re.escape(findings.first.request)}(\[\d+:\d+\)| [\d,]+ tokens?)")
     for difference in findings.schedule:
         recorded, replayed = own.findall(difference.recorded), own.findall(difference.replayed)
         if difference.step <= findings.first.step and recorded != replayed:
@@ -164,6 +183,13 @@ OTHER_NAME = Rule(
     ("manifest",),
     _other_name,
     lambda f: "the runs were told to run different models",
+)
+OTHER_DIGEST = Rule(
+    "another model by digest",
+    "input",
+    ("digests",),
+    _other_digest,
+    lambda f: "the replay ran another model: the digest of its weights is not the recorded one",
 )
 PROMPT = Rule(
     "another prompt",

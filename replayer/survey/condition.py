@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from detrec.errors import DetrecError, TraceCorrupt, TraceVersion
+from detrec.printable import counted
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.schema import growing_arrays
 
@@ -62,16 +63,17 @@ def opened(path: str, steps: int | None = None) -> tuple[Condition, TraceReader 
 def condition_of(reader: TraceReader, corrupt: tuple[str, ...] = ()) -> Condition:
     """The condition of a trace that was opened; `corrupt` says which of its chunks could not be read."""
     about = (reader.n_steps, reader.n_rows, len(reader.ops), reader.ranks, len(corrupt))
+    steps = counted(reader.n_steps, "step")
     if corrupt:
         return Condition(reader.path, "corrupt", corrupt[0], TraceCorrupt.usual_hint, True, *about)
     if reader.status == "recording":
-        detail = f"not closed: its recorder is still running or died; {reader.n_steps:,} steps were committed"
+        detail = f"not closed: its recorder is still running or died; {steps} committed"
         return Condition(reader.path, "recording", detail, "what comes is shown as it comes", True, *about)
     if reader.status == "partial":
         detail = f"replayed up to step {reader.n_steps - 1}, of {reader.all_steps:,} steps"
         return Condition(reader.path, "partial", detail, "R replays the whole run", True, *about)
     if reader.status == "failed":
-        detail = f"its recorder failed after {reader.n_steps:,} steps: {reader.reason}"
+        detail = f"its recorder failed after {steps}: {reader.reason}"
         return Condition(reader.path, "failed", detail, "record it again", True, *about)
     return Condition(reader.path, "complete", "", "", True, *about)
 

@@ -2,6 +2,7 @@
 
 import difflib
 
+from detrec.printable import counted
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.runs import Runs
 
@@ -71,9 +72,8 @@ def _at_place(runs: Runs, place: tuple[str, int], op: int, step: int | None) -> 
 
 
 def _nowhere(runs: Runs, request: str, position: int) -> ValueError:
-    return ValueError(
-        f"{request}:{position}: nothing was computed there; it has {runs.length(request)} positions"
-    )
+    known = counted(runs.length(request), "position")
+    return ValueError(f"{request}:{position}: nothing was computed there; it has {known}")
 
 
 def _is_of(runs: Runs, row: int, request: str) -> bool:

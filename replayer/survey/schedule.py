@@ -15,8 +15,9 @@ from detrec.replayer.survey.steps import aligned, plan, work
 class StepOf:
     """A step of one run. `before`: preemptions and hits; `finished`: requests that ended with it.
 
-    `graph_bucket` is 0 where no graph was captured; `kernel_table` numbers the run's tables of kernels.
-    `changed[i]`: does slice i have no equal in the step beside it, or stand elsewhere in the batch?
+    `padded_rows` is 0 of a run on a CPU, `graph_bucket` where no graph was captured; `kernel_table` numbers
+    the run's tables of kernels. `changed[i]`: does slice i have no equal in the step beside it, or stand
+    elsewhere in the batch?
     """
 
     index: int
@@ -36,7 +37,7 @@ class StepPair:
     """Steps beside each other; a side is None where that run has none there.
 
     `differs` names what is not the same: step, slices, order, kind, events, finished, padding, graph,
-    kernels.
+    kernels. Padding and graph are compared where both runs have one.
     """
 
     recorded: StepOf | None
@@ -150,6 +151,8 @@ def _marked(step: StepOf, beside: StepOf) -> StepOf:
 def _differences(recorded: StepOf, replayed: StepOf, kernels: bool) -> tuple[str, ...]:
     ours, theirs = ([_decided(part) for part in step.slices] for step in (recorded, replayed))
     spans = [sorted(part[:3] for part in parts) for parts in (ours, theirs)]
+    # a CPU pads nothing and captures nothing, which is no other padding and no other graph
+    padded = recorded.padded_rows > 0 and replayed.padded_rows > 0
     found = []
     if spans[0] != spans[1]:
         found.append("slices")
@@ -161,8 +164,8 @@ def _differences(recorded: StepOf, replayed: StepOf, kernels: bool) -> tuple[str
         ("events", recorded.before != replayed.before),
         ("finished", recorded.finished != replayed.finished),
         # other slices are padded to another size: that goes without saying
-        ("padding", spans[0] == spans[1] and recorded.padded_rows != replayed.padded_rows),
-        ("graph", recorded.graph_bucket != replayed.graph_bucket),
+        ("padding", padded and spans[0] == spans[1] and recorded.padded_rows != replayed.padded_rows),
+        ("graph", padded and recorded.graph_bucket != replayed.graph_bucket),
         ("kernels", kernels),
     ):
         if differ:

@@ -62,7 +62,7 @@ def test_missing_cells_in_text():
         "could not tell: 71 fingerprints equal and none differ, but some are missing",
         "  schedule   step 2, steps: recorded r0[0:6), replayed ended",
         "  cells      71 compared: 71 equal, 0 born, 0 inherited; 9 missing",
-        "  missing    1 rows are in one run only",
+        "  missing    1 row is in one run only",
         "  rows       5 computed again after a preemption, in both runs together",
         "  tokens     equal where both runs drew one",
         "  time       0.50 s",
@@ -151,7 +151,7 @@ def test_a_schedule_difference_after_the_divergence_does_not_explain_it():
     replayed.change("r0", 0, "embedding")
     text = to_text(compare(recorded, replayed), seconds=0.5)
     assert "order" not in text
-    assert "1 schedule differences after the divergence" in text
+    assert "1 schedule difference after the divergence" in text
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("identical", 0), ("diverged", 1), ("incomplete", 2)])

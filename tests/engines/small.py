@@ -1,25 +1,14 @@
-"""A tiny engine in this process, and a probe that keeps all it is told."""
+"""A tiny engine in this process; probe, plan and requests are those of the contract of adapters."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from detrec.config import serve_config
-from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
+from detrec.engines.base import Step
 from detrec.engines.builtin.engine import BuiltinEngine
+from detrec.engines.contract.told import Plan, Told, prompt, request
 from detrec.engines.start import start_engine
 
-
-def prompt(seed: int, length: int) -> list[int]:
-    """Token ids of a prompt."""
-    return np.random.default_rng(seed).integers(0, 256, length).tolist()
-
-
-def request(name: str, tokens: list[int], arrival: int = 0, **sampling: Any) -> dict[str, Any]:
-    """A request as serve.yaml has it; greedy unless `sampling` says otherwise."""
-    sampling = {"temperature": 0, "max_tokens": 6, **sampling}
-    return {"id": name, "prompt_token_ids": tokens, "arrival": arrival, "sampling": sampling}
+__all__ = ["Plan", "Told", "prompt", "request", "started", "tokens", "told"]
 
 
 def started(
@@ -37,43 +26,6 @@ def started(
     return built
 
 
-@dataclass
-class Told:
-    """Everything a probe of rank `rank` is told; outputs are copied, because engines reuse their memory."""
-
-    rank: int = 0
-    steps: list[Step] = field(default_factory=list)
-    tokens: list[list[int]] = field(default_factory=list)
-    ops: list[list[tuple[str, np.ndarray, str]]] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    finished: list[Event] = field(default_factory=list)
-
-    def step(self, step, tokens):
-        self.steps.append(step)
-        self.tokens.append(list(tokens))
-        self.ops.append([])
-
-    def op(self, name, output, rank, kernel):
-        assert rank == self.rank
-        self.ops[-1].append((name, np.array(output), kernel))
-
-    def sampled(self, samples, events):
-        self.samples += samples
-        self.finished += events
-
-    def rows(self) -> dict[tuple[str, str, int], list[tuple[int, np.ndarray]]]:
-        """By (op, request, position), each time it was computed: (step, its row)."""
-        found: dict[tuple[str, str, int], list[tuple[int, np.ndarray]]] = {}
-        for step, ops in zip(self.steps, self.ops, strict=True):
-            every = [(part.request, p) for part in step.slices for p in range(part.start, part.stop)]
-            drawn = [every[row] for row in step.sample_rows]
-            for name, output, _ in ops:
-                places = drawn if name in SAMPLE_OPS else every
-                for (of, position), row in zip(places, output, strict=True):
-                    found.setdefault((name, of, position), []).append((step.index, row))
-        return found
-
-
 def told(engine: BuiltinEngine, plan: list[Step] | None = None, names: set[str] | None = None) -> Told:
     """Run `engine` to its end, by `plan` or by its own scheduler, watching all ops or those in `names`."""
     probe = Told()
@@ -88,13 +40,3 @@ def tokens(engine: BuiltinEngine) -> dict[str, list[int]]:
     for _ in engine.run(engine.own_scheduler()):
         pass
     return {name: state.output for name, state in engine.states.items()}
-
-
-class Plan:
-    """A list of steps as a Scheduler."""
-
-    def __init__(self, steps: list[Step]) -> None:
-        self._steps = iter(steps)
-
-    def next_step(self) -> Step | None:
-        return next(self._steps, None)

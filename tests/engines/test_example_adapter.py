@@ -1,37 +1,56 @@
 """The example of an adapter keeps the contract, and is an engine like others once it is installed."""
 
 import os
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import pytest
 
 from detrec.config import serve_config
 from detrec.config_engines import GROUP, own_keys, registered
+from detrec.engines.contract import AdapterContract
 from detrec.errors import ConfigError
 from tests.command import ROOT, detrec
-from tests.engines.adapter_contract import AdapterContract
 from tests.engines.registered import EXAMPLE, install
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed(tmp_path_factory):
-    """The toy is registered in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for path in install(tmp_path_factory.mktemp("site")):
-            patch.syspath_prepend(path)
-        yield
+def contract_of_a_copy(folder, **changes):
+    """The example's own tests on a copy of it, where nothing of detrec's checkout is but the package."""
+    (folder / "package").mkdir()
+    (folder / "package" / "detrec").symlink_to(ROOT / "detrec")
+    toy = folder / "toy"
+    shutil.copytree(EXAMPLE, toy)
+    for old, new in changes.values():
+        engine = toy / "toy_engine.py"
+        assert old in engine.read_text()
+        engine.write_text(engine.read_text().replace(old, new))
+    places = [*install(folder / "site")[:1], str(toy), str(folder / "package")]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_toy_engine.py"],
+        cwd=toy,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-class TestToy(AdapterContract):
-    @classmethod
-    def start(cls, requests, *, forced=None):
-        engine = {"name": "toy", "budget": 16}
-        config = serve_config({"model": "toy", "engine": engine, "requests": requests})
-        return registered()["toy"].load()(config, forced=forced)
+def test_the_example_keeps_the_contract_that_the_package_brings(tmp_path):
+    done = contract_of_a_copy(tmp_path)
+    assert done.returncode == 0, done.stdout
+    tests = sum(name.startswith("test_") for name in vars(AdapterContract))
+    assert f"{tests} passed" in done.stdout
 
-    @classmethod
-    def left_behind(cls, engine):
-        return [path for path, module in engine.model.named_sublayers() if module._forward_post_hooks]
+
+def test_an_adapter_that_breaks_the_contract_is_told_how(tmp_path):
+    """Negative control: a model without a digest; the message has the value that was none."""
+    done = contract_of_a_copy(tmp_path, digest=('"model_digest": whole', '"model_digest": ""'))
+    assert done.returncode == 1
+    assert "TestToy.test_the_manifest_is_plain_data" in done.stdout
+    assert "E       AssertionError: assert ''" in done.stdout
+    assert "1 failed" in done.stdout
 
 
 @pytest.fixture
@@ -59,6 +78,24 @@ def test_it_is_recorded_and_replayed_by_its_name(toy, tmp_path):
     assert f"entry point of the group {GROUP}" in away.stderr
 
 
+def test_other_weights_without_digests_of_tensors_are_another_input(tmp_path):
+    """The toy draws its weights from a seed: with another one, every op that follows has other bits."""
+    shutil.copytree(EXAMPLE, tmp_path / "toy")
+    places = [*install(tmp_path / "site")[:1], str(tmp_path / "toy"), str(ROOT)]
+    environment = {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"}
+    engine, model = (tmp_path / "toy" / f"toy_{name}.py" for name in ("engine", "model"))
+    engine.write_text(engine.read_text().replace('"tensor_digests": digests, ', ""))
+    assert detrec("record", EXAMPLE / "serve.yaml", cwd=tmp_path, **environment).code == 0
+    model.write_text(model.read_text().replace("seed(7)", "seed(8)"))
+    done = detrec("replay", "toy.zarr", "--json", cwd=tmp_path, **environment)
+    assert done.code == 1
+    assert done.json()["first"]["op"] == "embedding"
+    cause = done.json()["cause"]
+    assert (cause["class"], cause["rule"]) == ("input", "another model by digest")
+    (facts,) = [each["facts"] for each in cause["evidence"] if each["kind"] == "model"]
+    assert facts["recorded"] != facts["replayed"]
+
+
 def test_faults_are_not_for_it(toy):
     refused = toy("record", EXAMPLE / "serve.yaml", "--fault", "split_k_by_batch")
     assert refused.code == 2
@@ -74,7 +111,8 @@ def test_an_entry_point_that_cannot_be_imported_is_named(tmp_path):
     )
 
 
-def test_an_engine_that_is_not_installed_is_refused_with_those_that_are():
+def test_an_engine_that_is_not_installed_is_refused_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(install(tmp_path / "site")[0])
     engine = {"name": "toys"}
     with pytest.raises(ConfigError, match=r"name: expected one of builtin, .*, toy, got 'toys'") as error:
         serve_config({"model": "m", "engine": engine, "requests": [{"prompt": "x"}]})

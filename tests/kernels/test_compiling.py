@@ -1,5 +1,6 @@
 """Kernels that share rows among threads, and the folder their code is kept in."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -81,3 +82,13 @@ def test_kernels_that_another_copy_of_the_sources_compiled_are_not_compiled_befo
         )
         said.append(found.stdout.split())
     assert said == [["False", "True"], ["False", "True"], ["True", "True"]]
+
+
+def test_an_old_cache_goes_when_these_sources_are_first_compiled(tmp_path):
+    old = tmp_path / ("kernels-" + "0" * 16)
+    old.mkdir()
+    os.utime(old, (0, 0))
+    code = "import detrec.kernels.cpu.compiling"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == [compiling._FOLDER.rpartition("/")[2]]

@@ -93,6 +93,7 @@ CASES: dict[str, Findings] = {
     "another model by name": traces_alone(
         "embedding", manifest=(told("config.model", "a", "b"), told("engine.model_digest", "1", "2"))
     ),
+    "another model by digest": traces_alone("attn", digests=("1", "2"), foreign=True),
     "another prompt": traces_alone("embedding", manifest=(told("requests.r1.prompt[20]"),)),
     "other sampling parameters": traces_alone("sampled", manifest=(told("requests.r1.sampling.top_p"),)),
     "another number format": measured(

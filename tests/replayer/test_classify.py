@@ -40,6 +40,7 @@ CAUSES = {
     "one bit of a weight": "corruption",
     "another model": "input",
     "another model by name": "input",
+    "another model by digest": "input",
     "another prompt": "input",
     "other sampling parameters": "input",
     "another number format": "environment",
@@ -189,6 +190,32 @@ OTHERWISE = [
         measured("act", weights=(FLIPPED_WEIGHT,)), "numerics", id="a weight of another op explains nothing"
     ),
     pytest.param(
+        traces_alone("qkv", digests=("1", "2")), "input", id="a model that is too large to name tensors"
+    ),
+    pytest.param(
+        traces_alone("act", digests=("1", "2")), "unknown", id="other weights, in an op that uses none"
+    ),
+    pytest.param(
+        traces_alone("sampled", digests=("1", "2"), foreign=True), "unknown", id="other weights, and a draw"
+    ),
+    pytest.param(
+        traces_alone(
+            "attn", digests=("1", "2"), foreign=True, weights=(Weight("embed.weight"), Weight("head.bias"))
+        ),
+        "input",
+        id="tensors of a foreign engine's own names",
+    ),
+    pytest.param(
+        traces_alone("act", digests=("1", "2"), foreign=True, weights=(FLIPPED_WEIGHT,)),
+        "unknown",
+        id="a tensor by a known name, which this op does not use",
+    ),
+    pytest.param(
+        traces_alone("qkv", digests=("1", "2"), foreign=True, manifest=(told("config.engine.dtype"),)),
+        "unknown",
+        id="weights of another format have another digest",
+    ),
+    pytest.param(
         traces_alone("embedding", manifest=(told("requests.r2.prompt[20]"),)),
         "unknown",
         id="another request's prompt",
@@ -249,6 +276,11 @@ OTHERWISE = [
 @pytest.mark.parametrize(("findings", "cause"), OTHERWISE)
 def test_rules_in_their_order(findings, cause):
     assert classify(findings).cause == cause
+
+
+def test_an_op_that_follows_its_batch_is_called_by_the_fields_word():
+    said = classify(CASES["batch-variant op"]).summary
+    assert said == "2.qkv is not batch-invariant: a row has other bits with more rows behind it"
 
 
 def test_the_order_of_rules_matters():
@@ -314,6 +346,8 @@ def any_findings(draw: random.Random) -> Findings:
         weights=maybe((), (FLIPPED_WEIGHT,), (embedding,), (norm,), (embedding, norm)),
         ranks=maybe(Ranks(draw.choice(yes)), Ranks(None, (4, 2), invariant=draw.choice(yes))),
         again=maybe("", *outcomes),
+        digests=("1", "2") if draw.random() < 0.05 else None,
+        foreign=draw.random() < 0.3,
         stale=Stale(2, "r3", 8) if draw.random() < 0.1 else None,
     )
 
@@ -339,7 +373,7 @@ def is_flipped(f: Findings) -> bool:
 
 def is_told_otherwise(f: Findings) -> bool:
     starts = ("config.model", "requests.r1.prompt[", "requests.r1.sampling.")
-    return len(f.weights or ()) > 1 or any(d.key.startswith(starts) for d in f.manifest)
+    return bool(f.digests) or len(f.weights or ()) > 1 or any(d.key.startswith(starts) for d in f.manifest)
 
 
 def is_another_dtype(f: Findings) -> bool:

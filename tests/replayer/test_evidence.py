@@ -11,6 +11,18 @@ from tests.replayer.findings import BITS, at, cut, measured, told, traces_alone
 
 NOTHING = traces_alone("attn")
 SENTENCES = [
+    pytest.param(
+        {"difference": replace(BITS, elements=1, size=512, rows=1, flipped_bits=1, pattern="one element")},
+        "tensors",
+        "1 of 512 elements differs in 1 row, one element: 1 bit, at most 9 ULP",
+        id="one element",
+    ),
+    pytest.param(
+        {"cache": Cache(1, True, 16, False)},
+        "cache",
+        "KV differs at 1 position that it reads, 16; it was written alike",
+        id="one position of KV",
+    ),
     pytest.param({"kernels": ("a", "")}, "kernel", "recorded a, replayed none", id="kernels"),
     pytest.param(
         {"manifest": tuple(told(f"k{i}") for i in range(5))},
@@ -33,6 +45,7 @@ SENTENCES = [
     pytest.param(
         {"again": "replayed"}, "again", "replayed once more, the op gave the replayed output", id="again"
     ),
+    pytest.param({"digests": ("1a", "2b")}, "model", "digest recorded 1a, replayed 2b", id="another model"),
     pytest.param({"weights": ()}, "weights", "no tensor of the model was seen to differ", id="no weight"),
     pytest.param(
         {"weights": (Weight("w", 1, 77, 22),)}, "weights", "w: bit 22 of element 77 differs", id="a bit"
@@ -163,9 +176,10 @@ def test_all_of_it_is_told():
         draw=Draw(1, 1, 2, 2, True),
         ranks=Ranks(True),
         stale=Stale(1, "r", 2),
+        digests=("1", "2"),
     )
     found = evidence_of(full)
-    unmeasured = {"first", "field", "replays", "dtype"}
+    unmeasured = {"first", "field", "replays", "dtype", "foreign"}
     assert len(found) == len(asdict(full)) - len(unmeasured)
     assert len({evidence.kind for evidence in found}) == len(found)
     assert at("attn").step == 4

@@ -84,7 +84,7 @@ def test_missing_cells_are_not_equal(tmp_path):
 
     async def walk(driver):
         assert "INCOMPLETE" in driver.lines[0]
-        assert "1 cells are missing" in driver.lines[0]
+        assert "1 cell is missing" in driver.lines[0]
         await driver.press("colon")
         await driver.write("r1:3 0.attn")
         assert "? missing" in driver.status
@@ -100,7 +100,7 @@ def test_a_recorder_that_died(tmp_path):
         assert "RECORDING" in driver.lines[0]
         assert "its recorder is still running or died" in driver.lines[1]
         await driver.press("s")
-        assert "r0:0-5" in driver.screen
+        assert "r0[0:6)" in driver.screen
 
     drive(lambda: Survey(run), walk)
 
@@ -140,7 +140,7 @@ def test_an_id_that_would_garble_a_terminal_is_shown_in_ascii(tmp_path):
         assert "Layers x positions of r0\\x1b[2J[red]" in driver.screen
         await driver.press("s")
         assert "\x1b" not in driver.screen
-        assert "r0\\x1b[2J[red]:0-5" in driver.screen
+        assert "r0\\x1b[2J[red][0:6)" in driver.screen
 
     drive(lambda: Survey(run), walk)
 

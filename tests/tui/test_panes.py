@@ -22,7 +22,7 @@ def test_panes_by_their_keys(split):
         assert driver.status == "both runs were told the same"
         assert '"builtin:qwen2-tiny"' in driver.screen
         await driver.press("s")
-        assert "greedy:90* seeded:0-17*" in driver.screen
+        assert "greedy[90:91)* seeded[0:18)*" in driver.screen
         await driver.press("tab")
         assert "Tokens of greedy" in driver.screen
         await driver.press("shift+tab", "5")
@@ -223,7 +223,7 @@ def test_one_run_alone_shows_its_schedule_kv_tokens_and_kernels(run):
         assert driver.status.startswith("one run alone")
         await driver.press("s")
         assert "KV of 20" in driver.screen
-        assert "greedy:48-89*" in driver.screen
+        assert "greedy[48:90)*" in driver.screen
         await driver.press("k")
         assert "cpu.matmul fma-chain k=0..K" in driver.screen
         await driver.press("7")

@@ -1,6 +1,6 @@
 """The built-in engine keeps the contract that adapters keep."""
 
-from tests.engines.adapter_contract import AdapterContract
+from detrec.engines.contract import AdapterContract
 from tests.engines.small import started
 
 

@@ -166,7 +166,7 @@ def test_linear_rope_scaling_is_read(write):
         ({"drop": "token_embd.weight"}, "has no token_embd.weight"),
         (
             {"drop": "blk.1.ffn_up.weight"},
-            "1 tensors are missing, the first is model.layers.1.mlp.up_proj.weight",
+            "lacks 1 tensor, the first is model.layers.1.mlp.up_proj.weight",
         ),
         (
             {"qwen2.feed_forward_length": 32},

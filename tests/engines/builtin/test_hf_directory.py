@@ -136,7 +136,7 @@ def test_a_missing_tensor_is_refused(directory):
     tensors = weights()
     del tensors["model.layers.1.self_attn.q_proj.bias"]
     write_safetensors(directory / "model.safetensors", tensors)
-    refused(directory, "1 tensors are missing, the first is model.layers.1.self_attn.q_proj.bias")
+    refused(directory, "lacks 1 tensor, the first is model.layers.1.self_attn.q_proj.bias")
 
 
 def test_a_tensor_of_another_shape_is_refused(directory):

@@ -35,6 +35,7 @@ def test_parameters_are_taken_in_any_order_and_with_a_comma_too_many():
 
 REFUSED = [
     pytest.param("bitflop", "unknown fault 'bitflop'", "did you mean bitflip?", id="a near name"),
+    pytest.param("rope", "unknown fault 'rope'", "did you mean wrong_rope_base?", id="a part of a name"),
     pytest.param("", "unknown fault ''", f"known faults: {', '.join(FAULTS)}", id="no name"),
     pytest.param(
         "bitflip:bits=1",

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tests.engines.adapter_contract import AdapterContract
+from detrec.engines.contract import AdapterContract
 from tests.engines.transformers import tiny
 
 

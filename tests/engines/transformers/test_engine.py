@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import EventKind
+from detrec.engines.contract.told import heard, taken_by, tiled
 from detrec.engines.transformers.forced import check_built
 from detrec.errors import ConfigError, EngineError, ReplayError
 from tests.engines import small
-from tests.engines.adapter_contract import heard, taken_by, tiled
 from tests.engines.small import prompt, request
 from tests.engines.transformers.tiny import left_behind, started
 

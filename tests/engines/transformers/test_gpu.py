@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from detrec.engines.base import SAMPLE_OPS
+from detrec.engines.contract.told import heard
 from detrec.kernels import cuda
 from detrec.kernels.cpu.fingerprint import fingerprint
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import run_recorded
-from tests.engines.adapter_contract import heard
 from tests.engines.small import prompt, request
 from tests.engines.transformers.test_contract import Contract
 from tests.engines.transformers.tiny import started

@@ -5,6 +5,7 @@ import pytest
 
 from detrec.config import serve_config
 from detrec.engines.builtin import seeded
+from detrec.engines.contract.told import heard
 from detrec.errors import ConfigError, EngineError
 from detrec.kernels import cuda
 from detrec.recorder.reader import TraceReader
@@ -12,7 +13,6 @@ from detrec.recorder.record import record
 from detrec.replayer.compare import compare
 from detrec.replayer.replay import replay
 from detrec.replayer.tolerance import compare_sketches
-from tests.engines.adapter_contract import heard
 from tests.engines.small import prompt, request
 from tests.engines.transformers.tiny import REASON, started
 

@@ -52,6 +52,21 @@ def test_what_differs_of_a_step_is_named_and_marked(tmp_path: Path):
     assert [of.request for of in pair.replayed.slices] == ["r2", "r1", "r0"]
 
 
+@pytest.mark.parametrize(
+    ("padding", "differs"),
+    [
+        pytest.param(None, (), id="a CPU has no padding that could be another"),
+        pytest.param(0, (), id="equal padding"),
+        pytest.param(3, ("padding",), id="more padding"),
+    ],
+)
+def test_padding_and_graphs_are_compared_where_both_have_them(
+    tmp_path: Path, padding: int | None, differs: tuple[str, ...]
+):
+    found = beside(survey_of(tmp_path, STEPS, padding=padding))
+    assert [each for _, _, each in found] == [differs] * len(STEPS)
+
+
 def test_the_next_pair_that_differs_and_the_one_before(tmp_path: Path):
     hit = (STEPS[1], [Event(EventKind.HIT, "r2", 0)])
     schedule = survey_of(tmp_path, [STEPS[0], hit, STEPS[2], STEPS[3][::-1]]).schedule

@@ -40,6 +40,7 @@ def written(
     blank: Sequence[Change] = (),
     close: bool = True,
     seed: int = 42,
+    padding: int | None = 0,
 ) -> str:
     """Write a run of `steps`; `changes` are cells with other bits, `blank` ones that were not recorded."""
     steps = list(steps)
@@ -48,7 +49,9 @@ def written(
         run.change(*change)
     for request, position, op, *rank in blank:
         run.cells[rank[0] if rank else 0, run.at(request, position), list(ops).index(op)] = 0
-    return stored(path, run, steps, manifest=manifest, kernels=kernels, close=close, seed=seed)
+    return stored(
+        path, run, steps, manifest=manifest, kernels=kernels, close=close, seed=seed, padding=padding
+    )
 
 
 def stored(
@@ -60,6 +63,7 @@ def stored(
     kernels: Callable[[int], tuple[str, ...]] | None = None,
     close: bool = True,
     seed: int = 42,
+    padding: int | None = 0,
 ) -> str:
     """Write the fake trace that was made of `steps`, every rank by a writer of its own."""
     writer = writer_of(path, run, manifest)
@@ -68,8 +72,8 @@ def stored(
         others = [stack.enter_context(RankWriter(path, rank, uuid=writer.uuid)) for rank in ranks]
         for index, given in enumerate(steps):
             for other in others:
-                step(other, run, index, given, kernels, seed, other.rank)
-            step(writer, run, index, given, kernels, seed)
+                step(other, run, index, given, kernels, seed, other.rank, padding)
+            step(writer, run, index, given, kernels, seed, padding=padding)
         if not close:
             writer.commit()
     if close:
@@ -99,8 +103,9 @@ def step(
     kernels: Callable[[int], tuple[str, ...]] | None = None,
     seed: int = 42,
     rank: int = 0,
+    padding: int | None = 0,
 ) -> None:
-    """Write one step of a fake trace, as one of its ranks."""
+    """Write one step of a fake trace, as one of its ranks; `padding` rows on a GPU, None on a CPU."""
     slices, events = given if isinstance(given, tuple) else (given, ())
     before = tuple(event for event in events if event.kind is not EventKind.FINISHED)
     rows = run.row_step == index
@@ -115,7 +120,8 @@ def step(
             [_sample(part, token, seed) for part, token in zip(drawn, tokens, strict=True)],
             [event for event in events if event.kind is EventKind.FINISHED],
             0.5,
-            padded_rows=int(rows.sum()),
+            padded_rows=int(rows.sum()) + padding if padding is not None else 0,
+            graph_bucket=0 if padding is None else 8,
         )
     )
 

@@ -1,4 +1,4 @@
-"""What detrec needs of any engine, as a class of tests that an adapter's tests inherit.
+"""What detrec needs of any engine, as a class of tests that an adapter's tests inherit. Needs pytest.
 
 An adapter that passes can be recorded, replayed and compared; what it must have beside this is in
 `engines.base.Engine`.
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detrec.engines.base import SAMPLE_OPS, Engine, EventKind, Step
+from detrec.engines.base import SAMPLE_OPS, Engine, EventKind
+from detrec.engines.contract.told import Told, heard, listener, prompt, request, taken_by, tiled
 from detrec.kernels.device import Device
-from tests.engines.small import Plan, Told, prompt, request
 
 # prompts of unequal lengths, so that a step that is cut holds a chunk of one beside decodes of another
 REQUESTS = [
@@ -49,36 +49,38 @@ class AdapterContract:
     def op_names(cls) -> tuple[str, ...]:
         return cls.start(REQUESTS).op_names
 
-    def test_requests_are_resolved(self):
+    def test_requests_are_resolved(self) -> None:
         engine = self.start(REQUESTS)
         assert [(r.id, list(r.prompt)) for r in engine.requests] == [
             (r["id"], r["prompt_token_ids"]) for r in REQUESTS
         ]
         assert all(r.sampling.seed is not None for r in engine.requests)
 
-    def test_steps_are_numbered_in_order(self, told):
+    def test_steps_are_numbered_in_order(self, told: Told) -> None:
         assert [step.index for step in told.steps] == list(range(len(told.steps)))
 
-    def test_prompts_are_cut_and_batches_are_mixed(self, told):
+    def test_prompts_are_cut_and_batches_are_mixed(self, told: Told) -> None:
         """Else the tests below would see little."""
         kinds = [{part.kind for part in step.slices} for step in told.steps]
         assert any(len(found) == 2 for found in kinds)
         assert sum(part.request == "a" and not part.samples for step in told.steps for part in step.slices)
 
-    def test_slices_tile_each_request(self, told):
+    def test_slices_tile_each_request(self, told: Told) -> None:
         computed = tiled(told.steps)
         for r in REQUESTS:
             drawn = sum(sample.request == r["id"] for sample in told.samples)
             # the last token that is drawn is never run
             assert computed[r["id"]] == len(r["prompt_token_ids"]) + drawn - 1
 
-    def test_rows_are_the_tokens_of_their_positions(self, told):
+    def test_rows_are_the_tokens_of_their_positions(self, told: Told) -> None:
         texts = texts_of(told)
         for step, tokens in zip(told.steps, told.tokens, strict=True):
             expected = [t for part in step.slices for t in texts[part.request][part.start : part.stop]]
             assert tokens == expected
 
-    def test_every_op_is_told_once_a_step_with_one_row_per_token(self, told, op_names):
+    def test_every_op_is_told_once_a_step_with_one_row_per_token(
+        self, told: Told, op_names: tuple[str, ...]
+    ) -> None:
         for step, ops in zip(told.steps, told.ops, strict=True):
             rows = {name: len(output) for name, output, _ in ops}
             expected = {name: step.rows for name in op_names if name not in SAMPLE_OPS}
@@ -90,19 +92,19 @@ class AdapterContract:
             } == {}
             assert rows == expected
 
-    def test_ops_name_the_kernel_that_ran(self, told):
+    def test_ops_name_the_kernel_that_ran(self, told: Told) -> None:
         assert all(kernel for ops in told.ops for *_, kernel in ops)
 
-    def test_only_ops_that_are_asked_for_are_told(self, op_names):
+    def test_only_ops_that_are_asked_for_are_told(self, op_names: tuple[str, ...]) -> None:
         wanted = {op_names[0], op_names[-1]}
         told = heard(self.start(REQUESTS), names=wanted)
         assert {name for ops in told.ops for name, *_ in ops} == wanted
 
-    def test_samples_belong_to_the_rows_that_sample(self, told):
+    def test_samples_belong_to_the_rows_that_sample(self, told: Told) -> None:
         rows = [(part.request, part.stop - 1) for step in told.steps for part in step.slices if part.samples]
         assert [(sample.request, sample.position) for sample in told.samples] == rows
 
-    def test_tokens_are_the_engines_own(self, told):
+    def test_tokens_are_the_engines_own(self, told: Told) -> None:
         """Greedy: each is where the logits that were told are largest, and the request goes on with it."""
         logits = [row for ops in told.ops for name, output, _ in ops if name == "logits" for row in output]
         assert len(logits) == len(told.samples)
@@ -111,7 +113,7 @@ class AdapterContract:
             assert sample.taken == sample.token
             assert sample.margin >= 0
 
-    def test_log_probabilities_are_those_of_the_logits(self, told):
+    def test_log_probabilities_are_those_of_the_logits(self, told: Told) -> None:
         logits = [row for ops in told.ops for name, output, _ in ops if name == "logits" for row in output]
         for sample, row in zip(told.samples, np.array(logits, np.float64), strict=True):
             expected = row - row.max() - np.log(np.exp(row - row.max()).sum())
@@ -119,7 +121,7 @@ class AdapterContract:
             second = np.delete(expected, sample.token).max()
             assert sample.margin == pytest.approx(expected[sample.token] - second, abs=1e-4)
 
-    def test_every_request_finishes_once_and_says_after_how_many_tokens(self, told):
+    def test_every_request_finishes_once_and_says_after_how_many_tokens(self, told: Told) -> None:
         drawn = Counter(sample.request for sample in told.samples)
         finished = [(event.kind, event.request, event.tokens) for event in told.finished]
         assert sorted(finished) == sorted((EventKind.FINISHED, name, n) for name, n in drawn.items())
@@ -131,7 +133,7 @@ class AdapterContract:
             if sample.request == name
         )
 
-    def test_a_replay_of_its_own_schedule_is_identical(self, told):
+    def test_a_replay_of_its_own_schedule_is_identical(self, told: Told) -> None:
         forced = {r["id"]: taken_by(told, r["id"]) for r in REQUESTS}
         again = heard(self.start(REQUESTS, forced=forced), plan=told.steps)
         assert [step.slices for step in again.steps] == [step.slices for step in told.steps]
@@ -141,7 +143,7 @@ class AdapterContract:
             for (name, one, _), (_, other, _) in zip(ours, theirs, strict=True):
                 assert one.tobytes() == other.tobytes(), name
 
-    def test_forced_tokens_are_gone_on_with_whatever_is_drawn(self, told):
+    def test_forced_tokens_are_gone_on_with_whatever_is_drawn(self, told: Told) -> None:
         forced = {r["id"]: [7] * (len(taken_by(told, r["id"])) - 1) for r in REQUESTS}
         again = heard(self.start(REQUESTS, forced=forced))
         assert {r["id"]: taken_by(again, r["id"]) for r in REQUESTS} == forced
@@ -150,25 +152,25 @@ class AdapterContract:
         assert {sample.request: sample.token for sample in reversed(again.samples)} == first
         assert {sample.finish for sample in again.samples} == {"", "trace_end"}
 
-    def test_a_run_that_nobody_watches_draws_the_same(self, told):
+    def test_a_run_that_nobody_watches_draws_the_same(self, told: Told) -> None:
         engine = self.start(REQUESTS)
         drawn = [sample for _, samples in engine.run(engine.own_scheduler()) for sample in samples]
         assert drawn == told.samples
 
-    def test_nothing_is_left_behind_by_a_run_that_was_watched(self):
+    def test_nothing_is_left_behind_by_a_run_that_was_watched(self) -> None:
         engine = self.start(REQUESTS)
         heard(engine)
         assert self.left_behind(engine) == []
 
-    def test_nothing_is_left_behind_by_a_run_that_broke_off(self):
+    def test_nothing_is_left_behind_by_a_run_that_broke_off(self) -> None:
         engine = self.start(REQUESTS)
         scheduler = engine.own_scheduler()
-        running = engine.run(scheduler, listener(engine), set(engine.op_names))
+        running: Any = engine.run(scheduler, listener(engine), set(engine.op_names))
         next(running)
         running.close()
         assert self.left_behind(engine) == []
 
-    def test_it_has_what_record_asks_of_an_engine(self):
+    def test_it_has_what_record_asks_of_an_engine(self) -> None:
         engine = self.start(REQUESTS)
         assert engine.rank.size == 1
         assert isinstance(engine.device, Device | None)
@@ -176,50 +178,11 @@ class AdapterContract:
         assert isinstance(engine.decode([7]), str)
         engine.close()
 
-    def test_the_manifest_is_plain_data(self):
+    def test_the_manifest_is_plain_data(self) -> None:
         import json
 
         engine = self.start(REQUESTS)
         assert json.loads(json.dumps(engine.manifest()))["model_digest"]
-
-
-def heard(engine: Engine, *, plan: list[Step] | None = None, names: set[str] | None = None) -> Told:
-    """Run `engine` to its end, by its own scheduler or by `plan`, told of its ops or those in `names`."""
-    scheduler = engine.own_scheduler() if plan is None else engine.follow(Plan(plan))
-    probe = listener(engine)
-    for _ in engine.run(scheduler, probe, set(engine.op_names) if names is None else names):
-        pass
-    return probe
-
-
-def listener(engine: Engine) -> Told:
-    """A probe that can be told of outputs where `engine` has them."""
-    if engine.device is None:
-        return Told()
-    from tests.engines.device_told import DeviceTold
-
-    return DeviceTold()
-
-
-def tiled(steps: list[Step]) -> dict[str, int]:
-    """How far each request was computed, when every slice starts where the one before it stopped."""
-    computed: dict[str, int] = {}
-    for step in steps:
-        for event in step.events:
-            assert computed.get(event.request, 0) == (
-                event.tokens if event.kind == EventKind.PREEMPTED else 0
-            )
-            computed[event.request] = 0 if event.kind == EventKind.PREEMPTED else event.tokens
-        for part in step.slices:
-            assert part.start == computed.get(part.request, 0), (step.index, part)
-            assert part.stop > part.start
-            computed[part.request] = part.stop
-    return computed
-
-
-def taken_by(told: Told, name: str) -> list[int]:
-    """What `name` went on with."""
-    return [sample.taken for sample in told.samples if sample.request == name]
 
 
 def texts_of(told: Told) -> dict[str, list[int]]:
