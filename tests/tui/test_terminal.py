@@ -33,7 +33,7 @@ def test_explore_opens_follows_a_resize_and_leaves_the_terminal_as_it_was(run):
 
 def test_an_explorer_whose_terminal_has_gone_ends(run):
     with Terminal("explore", run) as terminal:
-        terminal.until("KV of 20")
+        terminal.until("COMPLETE")
         assert terminal.hang_up() == 2
 
 
