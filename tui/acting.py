@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from detrec.printable import printable
+from detrec.printable import counted, printable
 from detrec.recorder.reader import TraceReader
 from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.command import Replayed, view
 from detrec.replayer.survey.measure import Measured, made_by, measure
 from detrec.replayer.survey.survey import Progress, Survey
-from detrec.tui import moves, words
+from detrec.tui import moves
 from detrec.tui.ask import Ask
 from detrec.tui.cause_pane import CausePane
 from detrec.tui.elements_pane import ElementsPane
@@ -46,10 +46,10 @@ def _told(survey: Survey) -> str:
         return f"replayed {printable(survey.run)}: {survey.problem}"
     steps = runs.recorded.reader.all_steps
     if how.until is not None:
-        far = f"replayed up to step {how.until}, of {words.count(steps, 'step')}"
+        far = f"replayed up to step {how.until}, of {counted(steps, 'step')}"
         return f"{far}: {found.verdict} so far; R replays the whole run"
     why = "" if can_stop(runs.recorded.reader, how) else ", which cannot stop at a recorded step"
-    return f"replayed the whole run{why}, {words.count(steps, 'step')}: {found.verdict}"
+    return f"replayed the whole run{why}, {counted(steps, 'step')}: {found.verdict}"
 
 
 class Acting(Moving):

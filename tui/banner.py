@@ -7,13 +7,12 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from detrec.printable import place_on_rank, printable
+from detrec.printable import counted, place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.cell import State
 from detrec.replayer.survey.condition import Condition
 from detrec.replayer.survey.survey import Survey
-from detrec.tui import words
 from detrec.tui.palette import Palette
 
 _REVERSED = Style(reverse=True)
@@ -82,12 +81,12 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
     counts = found.counts
     if found.verdict == "identical":
         return text.append(
-            f"{words.count(counts.equal, 'fingerprint')} of {words.count(found.rows.matched, 'row')} and "
-            f"{words.count(len(found.ops), 'op')} are equal"
+            f"{counted(counts.equal, 'fingerprint')} of {counted(found.rows.matched, 'row')} and "
+            f"{counted(len(found.ops), 'op')} are equal"
         )
     if found.verdict == "incomplete":
         are = "is" if counts.missing == 1 else "are"
-        missing = f"{words.count(counts.missing, 'cell')} {are} missing"
+        missing = f"{counted(counts.missing, 'cell')} {are} missing"
         return text.append(f"nothing differs, and {missing}: that is not equal")
     if found.first is None:
         return text.append("other tokens were drawn, and no fingerprint shows where")
@@ -119,8 +118,8 @@ def _counts(found: Comparison, palette: Palette) -> Text:
 
 def _alone(survey: Survey, palette: Palette) -> Text:
     (known,) = survey.conditions
-    steps, ranks = words.count(known.steps, "step"), words.count(known.ranks, "rank")
-    about = f"{steps}, {words.count(known.rows, 'row')} x {words.count(known.ops, 'op')}, {ranks}"
+    steps, ranks = counted(known.steps, "step"), counted(known.ranks, "rank")
+    about = f"{steps}, {counted(known.rows, 'row')} x {counted(known.ops, 'op')}, {ranks}"
     badge = (f" {known.status.upper()} ", palette.strong + _REVERSED)
     return Text.assemble(badge, f" {about}  ", (printable(known.path), palette.quiet))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from detrec.printable import counted
 from detrec.replayer.manifest_diff import ManifestDifference
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import words
@@ -57,7 +58,7 @@ class ManifestPane(Pane):
             if differs:
                 value.append(" → ").append(replayed, palette.changed)
             lines.append(table.line(Text("≠" if differs else " ", palette.changed), Text(name, style), value))
-        self.border_subtitle = "" if facts.differences is None else words.count(len(different), "difference")
+        self.border_subtitle = "" if facts.differences is None else counted(len(different), "difference")
         self._values = tuple(f"{row[0]}: {row[1]}" + (f" | {row[2]}" if row[3] else "") for row in rows)
         self.show(lines, header=[table.header()])
 

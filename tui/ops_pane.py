@@ -4,6 +4,7 @@ from functools import partial
 
 from rich.text import Text
 
+from detrec.printable import counted
 from detrec.replayer.survey.cell import State
 from detrec.replayer.survey.rows import OpOfRow, Row
 from detrec.tui import words
@@ -38,7 +39,7 @@ class OpsPane(Listing):
         kept = [op for op in row.ops if op.state is State.BORN] if born_only else row.ops
         shown = holding(kept, line, find)
         self.ops = tuple(each.op for each in shown)
-        self.border_subtitle = words.count(len(shown), "op")
+        self.border_subtitle = counted(len(shown), "op")
         cursor = next((at for at, number in enumerate(self.ops) if number >= op), len(self.ops) - 1)
         self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
 

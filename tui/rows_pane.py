@@ -4,7 +4,7 @@ from functools import partial
 
 from rich.text import Text
 
-from detrec.printable import printable
+from detrec.printable import counted, printable
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.rows import RowOfOp
 from detrec.tui import words
@@ -32,7 +32,7 @@ class RowsPane(Listing):
         kept = [row for row in rows if row.state is State.BORN] if born_only else rows
         shown = holding(kept, line, find)
         self.cells = tuple(row.cell for row in shown)
-        self.border_subtitle = words.count(len(shown), "row")
+        self.border_subtitle = counted(len(shown), "row")
         at = (here.row, here.other)
         cursor = next((index for index, cell in enumerate(self.cells) if (cell.row, cell.other) == at), 0)
         self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)

@@ -9,11 +9,11 @@ import numpy as np
 from rich.text import Text
 
 from detrec.engines.base import Event, Slice
-from detrec.printable import printable
+from detrec.printable import counted, printable
 from detrec.replayer.survey.kv import KvUse
 from detrec.replayer.survey.schedule import Schedule, StepOf, StepPair
 from detrec.replayer.survey.survey import Survey
-from detrec.tui import moves, words
+from detrec.tui import moves
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
 from detrec.tui.pane import Pane
@@ -59,7 +59,7 @@ class SchedulePane(Pane):
         self.entitle("Schedule", find)
         differing = int(facts.schedule.differing.sum())
         self.border_subtitle = (
-            words.count(len(facts.schedule), "step") if facts.alone else f"{differing:,} differ"
+            counted(len(facts.schedule), "step") if facts.alone else f"{differing:,} differ"
         )
         count = len(facts.schedule) if facts.pairs is None else len(facts.pairs)
         cursor = facts.here if facts.pairs is None else 0

@@ -18,11 +18,6 @@ def place(cell: Cell) -> str:
     return f"{printable(cell.request)}:{cell.position}{again}"
 
 
-def count(number: int, what: str) -> str:
-    """A number of things."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def value(of: Any) -> str:
     """A value as JSON has it, in printable ASCII; a side that has none is a line."""
     return "-" if of is None else json.dumps(of)
