@@ -24,7 +24,8 @@ def check_folder(folder: str | Path) -> None:
     require_outside(Path(folder) / "README.json")
     there = next(each for each in (Path(folder), *Path(folder).absolute().parents) if os.path.lexists(each))
     if not there.is_dir():
-        raise ConfigError(f"--keep-tensors {folder}: {there} is a file", hint="name a folder")
+        which = "" if there == Path(folder) else f"{there} "
+        raise ConfigError(f"--keep-tensors {folder}: {which}is a file", hint="name a folder")
     if not os.access(there, os.W_OK):
         raise ConfigError(
             f"--keep-tensors {folder}: {there} cannot be written to", hint="name a folder that can be made"

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from detrec import main
+from detrec.recorder.steps import Record
 from detrec.recorder.writer import TraceWriter
 
 
@@ -34,9 +35,9 @@ def mortal(last: int, seconds: float | str) -> None:
         if last < 0:
             end(seconds)
 
-    def writing(self: TraceWriter, step: Any, *args: Any, **options: Any) -> None:
-        write(self, step, *args, **options)
-        if step.index == last:
+    def writing(self: TraceWriter, record: Record) -> None:
+        write(self, record)
+        if record.step.index == last:
             end(seconds)
 
     TraceWriter.__init__, TraceWriter.step = beginning, writing  # type: ignore[method-assign]
