@@ -3,12 +3,16 @@
 import signal
 import sys
 import threading
+from types import FrameType
 
 CODE = 130
 """What typer makes of Ctrl-C."""
 
 lost = threading.Event()
 """Set where a library swallowed a Ctrl-C; what went wrong afterwards is its doing."""
+
+ending = threading.Event()
+"""Set once a command was told to end: what half-made objects say when they are thrown away is no news."""
 
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -19,9 +23,14 @@ def listen() -> None:
     They stay ignored where they are, as nohup wants it.
     """
     sys.unraisablehook = heed
-    for number in _ENDING:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGINT, *_ENDING):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    ending.set()
+    signal.default_int_handler(number, frame)
 
 
 def heed(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -32,7 +41,7 @@ def heed(unraisable: "sys.UnraisableHookArgs") -> None:
         assert main is not None
         # a signal, for it must wake a main thread that waits in a system call
         threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
-    else:
+    elif not ending.is_set():
         sys.__unraisablehook__(unraisable)
 
 

@@ -5,11 +5,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from detrec import interrupt
 from tests.command import ROOT, detrec
 
 COMMAND = f"{shlex.quote(sys.executable)} -m detrec"
@@ -111,3 +113,18 @@ def test_who_ends_a_replay_leaves_no_scratch(run, tmp_path, name):
         _, stderr = replay.communicate(timeout=30)
     assert (replay.returncode, stderr) == (2, "detrec: interrupted\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_object_that_an_interruption_left_half_made_says_nothing(monkeypatch, capsys, told):
+    class Half:
+        def __del__(self):
+            raise AttributeError("no attribute")
+
+    monkeypatch.setattr(sys, "unraisablehook", interrupt.heed)
+    monkeypatch.setattr(interrupt, "ending", threading.Event())
+    if told:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt._end(signal.SIGTERM, None)
+    Half()
+    assert ("no attribute" in capsys.readouterr().err) is not told
