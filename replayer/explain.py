@@ -9,14 +9,15 @@ from detrec.replayer.comparison import Comparison
 from detrec.replayer.diagnose import Made, find, inspect
 from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.stale import stale_row
+from detrec.replayer.trace import engines_of
 
 
 def explain_traces(recorded: TraceReader, replayed: TraceReader, comparison: Comparison) -> Diagnosis | None:
     """What two traces tell by themselves, nothing being run; None where no fingerprint differs."""
     if comparison.first is None:
         return None
-    names = {run.manifest["config"]["engine"].get("name", "builtin") for run in (recorded, replayed)}
-    return classify(inspect(recorded, replayed, comparison), can_run_again=names == {"builtin"})
+    own = engines_of(recorded, replayed) == {"builtin"}
+    return classify(inspect(recorded, replayed, comparison), can_run_again=own)
 
 
 def explain_replay(

@@ -29,6 +29,7 @@ from detrec.replayer.explain import explain_replay, explain_traces
 from detrec.replayer.forced import ForcedSchedule
 from detrec.replayer.keep import check_folder
 from detrec.replayer.tolerance import Tolerance, compare_sketches, needs_cause, require_sketches
+from detrec.replayer.trace import engines_of
 
 MODES = ("schedule", "tokens", "free")
 
@@ -132,7 +133,7 @@ def _why(
     config: ServeConfig, recorded: TraceReader, again: TraceReader, comparison: Comparison, made: Made
 ) -> Diagnosis | None:
     """The diagnosis; only the built-in engine can be looked into by running it again."""
-    if {config.engine.name, recorded.manifest["config"]["engine"]["name"]} != {"builtin"}:
+    if {config.engine.name} | engines_of(recorded) != {"builtin"}:
         return explain_traces(recorded, again, comparison)
     return explain_replay(recorded, again, comparison, made)
 

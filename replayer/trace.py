@@ -91,3 +91,8 @@ class SketchedTrace(Trace, Protocol):
     def sketches(self, start: int, stop: int) -> np.ndarray:
         """Those of rank 0, float32 [stop - start, ops, parts]; NaN where there is none."""
         ...
+
+
+def engines_of(*traces: Trace) -> set[str]:
+    """The names of the engines that made them; who says nothing is the built-in one."""
+    return {trace.manifest["config"]["engine"].get("name", "builtin") for trace in traces}

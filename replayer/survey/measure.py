@@ -16,6 +16,7 @@ from detrec.replayer.diagnosis import Diagnosis
 from detrec.replayer.divergence import Divergence, DivergentRows, split_name
 from detrec.replayer.survey.cell import Cell, State
 from detrec.replayer.survey.command import Replayed
+from detrec.replayer.trace import engines_of
 
 if TYPE_CHECKING:
     from detrec.engines.start import Progress
@@ -81,8 +82,7 @@ def _compared(survey: "Survey") -> tuple[Comparison, tuple[TraceReader, TraceRea
     if survey.comparison is None:
         raise ValueError(survey.problem or "the runs have not been compared")
     traces = runs.recorded.reader, runs.replayed.reader
-    names = {trace.manifest["config"]["engine"].get("name", "builtin") for trace in traces}
-    if foreign := names - {"builtin"}:
+    if foreign := engines_of(*traces) - {"builtin"}:
         raise ValueError(f"only the built-in engine can be run again to look into an op, not {min(foreign)}")
     return survey.comparison, traces
 
