@@ -10,7 +10,6 @@ import argparse
 import statistics
 import sys
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -78,8 +77,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reduction", default="ranks")
     args = parser.parse_args()
-    answers: list[Any] = ranks_do(args.ranks, rounds_of, args, seconds=540)
-    if None in answers:
+    answers: list[dict[str, list[Times]] | None] = ranks_do(args.ranks, rounds_of, args, seconds=540)
+    times = answers[0]
+    if None in answers or times is None:
         sys.exit("a rank failed")
     layers = f", {args.layers} layers" if args.layers else ""
     print(
@@ -88,9 +88,9 @@ def main() -> None:
     )
     print("| all-reduce | GPUs | prefill tok/s | decode tok/s | whole s |\n|---|---|---|---|---|")
     for name in (*GROUPS, "one GPU"):
-        kept = answers[0][name][1:]
+        kept = times[name][1:]
         prefill = args.requests * args.prompt / statistics.median(t.prefill for t in kept)
-        decode = args.requests * (args.output - 1) / statistics.median(t.decode for t in kept)
+        decode = args.requests * (args.output - 1) / statistics.median(sum(t.decodes) for t in kept)
         whole = statistics.median(t.whole for t in kept)
         gpus = 1 if name == "one GPU" else args.ranks
         print(f"| {'-' if gpus == 1 else name} | {gpus} | {prefill:.0f} | {decode:.0f} | {whole:.3f} |")

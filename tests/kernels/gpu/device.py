@@ -5,7 +5,6 @@ for `tests/kernels/gpu/owners.py`.
 """
 
 import ctypes
-import functools
 import hashlib
 import math
 import os
@@ -19,6 +18,8 @@ from detrec.kernels.launch import INTERPRETED
 
 FLOATS = ("float32", "bfloat16", "float16")
 
+_held: Device | None = None
+
 
 def device(array: np.ndarray) -> DeviceArray:
     """A copy of `array`; uint16 is taken as the bits of bfloat16."""
@@ -30,16 +31,18 @@ def device(array: np.ndarray) -> DeviceArray:
         own[...] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         kind = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
         return DeviceArray(own.ctypes.data, kind, array.shape, (), memory)
-    gpu = _gpu()
+    gpu = _held or use(Device(os.environ.get("DETREC_OWNER", "torch"), "gpu"))
     copy = gpu.copy(array)
     # kernels are launched in another stream
     gpu.stream.synchronize()
     return copy
 
 
-@functools.cache
-def _gpu() -> Device:
-    return Device(os.environ.get("DETREC_OWNER", "torch"), "gpu")
+def use(gpu: Device) -> Device:
+    """Arrays are made on `gpu` from now on, which is given back."""
+    global _held
+    _held = gpu
+    return gpu
 
 
 def floats(values: np.ndarray, dtype: str) -> DeviceArray:

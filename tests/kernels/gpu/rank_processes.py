@@ -18,7 +18,7 @@ from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.launch import INTERPRETED
 from detrec.kernels.rendezvous import Rendezvous
 from tests.engines.builtin.host_device import HostDevice, HostStream
-from tests.kernels.gpu.device import fresh
+from tests.kernels.gpu.device import fresh, use
 
 
 class HostPeers:
@@ -48,7 +48,7 @@ class _HostDevice(HostDevice):
 def device_of(rank: int) -> Device:
     """The GPU of a rank, several to one where they must."""
     if not INTERPRETED:
-        return Device("torch", f"gpu:{rank % cuda.device_count()}")
+        return use(Device("torch", f"gpu:{rank % cuda.device_count()}"))
     cuda.pinned = lambda nbytes: np.zeros(nbytes, np.uint8)
     cuda.set_device = lambda index: None
     cuda.Stream = HostStream
