@@ -4,7 +4,8 @@ stdout carries the result and nothing else; progress, notes and errors go to std
 are `diff`'s: 0 the runs are bit-identical, 1 they diverged, 2 detrec could not tell.
 """
 
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from detrec import __version__
 from detrec import options as opt
 from detrec.console import note, say, show
 from detrec.examples import epilog
+
+if TYPE_CHECKING:
+    from detrec.replayer.comparison import Comparison
 
 PROBLEMS_SHOWN = 20
 
@@ -86,48 +90,36 @@ def replay(
 ) -> None:
     """Run a trace again, compare, and say why it diverged: exit 0 identical, 1 diverged."""
     from detrec import opening, report
-    from detrec.progress import progress_bar
-    from detrec.replayer.hunt import hunt
     from detrec.replayer.replay import replay as rerun
+    from detrec.replays import replays
 
     report.check_by(by, repeat)
     opening.check_kept(output, overwrite=overwrite)
     explorable = opening.opens(tui, as_json=as_json, at=at)
+    again = partial(
+        rerun,
+        run,
+        overrides=set_ or [],
+        mode=mode,
+        fault=fault or "",
+        by_sketch=by == "sketch",
+        until=until,
+        notify=note,
+    )
     with opening.room(explorable, output, keep_tensors, diagnose=diagnose) as room:
-        with progress_bar() as progress:
-            found = hunt(
-                lambda number, shown: rerun(
-                    run,
-                    room.output if shown else None,
-                    overrides=set_ or [],
-                    mode=mode,
-                    fault=fault or "",
-                    diagnose=diagnose and shown,
-                    keep_tensors=room.tensors if shown else None,
-                    by_sketch=by == "sketch",
-                    until=until,
-                    # an earlier replay that did not diverge gives way to this one
-                    overwrite=overwrite or number > 1,
-                    notify=note,
-                    progress=progress,
-                ),
-                repeat or 1,
-            )
+        found = replays(again, room, repeat or 1, diagnose=diagnose, overwrite=overwrite)
         result, hunted = found.shown, None if repeat is None else found
-        compared = result.comparison
         told: dict[str, Any] = {"diagnosis": result.diagnosis, "tolerance": result.tolerance, "by": by}
         told |= {"seconds": found.seconds, "hunt": hunted, "until": until}
-        if as_json:
-            show(report.to_json(compared, trace=run, replayed=output or "", **told))
-        else:
-            say(report.to_text(compared, **told))
-        if explorable and (tui or report.verdict(compared, result.tolerance, by) == "diverged"):
+        _tell(result.comparison, run, output or "", told, as_json=as_json)
+        verdict = report.verdict(result.comparison, result.tolerance, by)
+        if explorable and (tui or verdict == "diverged"):
             from detrec.story.write import write
             from detrec.tui.explore import explore_replay
 
             made = opening.made(mode, set_, fault, until)
             explore_replay(run, result, write, made=made, tensors=room.tensors, at=at or "")
-    raise typer.Exit(report.exit_code(compared, result.tolerance, by))
+    raise typer.Exit(report.EXIT_CODES[verdict])
 
 
 @app.command(epilog=epilog("diff"))
@@ -153,12 +145,18 @@ def diff(
     tolerance = compare_sketches(*traces) if sketched else None
     wanted = needs_cause(tolerance, by_sketch=by == "sketch")
     cause = explain_traces(*traces, compared) if wanted else None
-    told: dict[str, Any] = {"seconds": compared.seconds, "diagnosis": cause, "tolerance": tolerance, "by": by}
+    told = {"seconds": compared.seconds, "diagnosis": cause, "tolerance": tolerance, "by": by}
+    _tell(compared, a, b, told, as_json=as_json)
+    raise typer.Exit(report.exit_code(compared, tolerance, by))
+
+
+def _tell(compared: "Comparison", run: str, other: str, told: dict[str, Any], *, as_json: bool) -> None:
+    from detrec import report
+
     if as_json:
-        show(report.to_json(compared, trace=a, replayed=b, **told))
+        show(report.to_json(compared, trace=run, replayed=other, **told))
     else:
         say(report.to_text(compared, **told))
-    raise typer.Exit(report.exit_code(compared, tolerance, by))
 
 
 @app.command(epilog=epilog("explore"))

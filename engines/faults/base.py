@@ -131,6 +131,10 @@ class Fault:
         """(request, position) of every row that samples in the step that runs now."""
         return [(part.request, part.stop - 1) for part in self._now.slices if part.samples]
 
+    def rows_of(self, name: str) -> list[tuple[str, int]]:
+        """(request, position) of every row of op `name`; only rows that sample have logits."""
+        return self.sample_rows() if name == "logits" else self.rows()
+
 
 class FaultyOp:
     """An op that another one stands in for; `kernel` names whichever ran last.
@@ -152,3 +156,30 @@ class FaultyOp:
         other = self._kernel if isinstance(self._kernel, str) else self._kernel()
         self.kernel = other or self.kernel
         return wrong
+
+
+class OpFault(Fault):
+    """A fault of the one op that its parameter `op` names."""
+
+    def __init__(self, notify: Callable[[str], None], *, step: int, op: str) -> None:
+        super().__init__(notify, step=step)
+        self.op = op
+
+    def instead(
+        self, right: Op, wrong: Callable[..., np.ndarray | None], kernel: str | Callable[[], str] = ""
+    ) -> FaultyOp:
+        """`right`, in whose place `wrong` stands where it is `op` and the fault acts, and is compared.
+
+        `wrong` takes the right output and the arguments, and gives the wrong output, or None to leave the
+        right one; `kernel` is that of a FaultyOp.
+        """
+
+        def run(name: str, output: np.ndarray, *args: Any) -> np.ndarray | None:
+            if not self.armed or name != self.op:
+                return None
+            given = wrong(output, *args)
+            if given is not None:
+                self.compare(name, output, given, self.rows_of(name))
+            return given
+
+        return FaultyOp(right, run, kernel)

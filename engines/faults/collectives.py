@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detrec.engines.builtin.bfloat16 import narrowed, widened
-from detrec.engines.faults.base import Bounds, Fault, FaultyOp
+from detrec.engines.faults.base import Bounds, Fault, FaultyOp, OpFault
 from detrec.engines.faults.races import TRIES
 from detrec.engines.ops import Ops
 from detrec.kernels.group import Group
@@ -39,7 +39,7 @@ def like(total: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (narrowed(total) if right.dtype == np.uint16 else total).reshape(right.shape)
 
 
-class ArrivalOrder(Fault):
+class ArrivalOrder(OpFault):
     """Ranks are added as they come, and who is late is late by chance."""
 
     name = "allreduce_arrival_order"
@@ -53,8 +53,7 @@ class ArrivalOrder(Fault):
     least_ranks = 3
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 2, op: str = "1.o_proj") -> None:
-        super().__init__(notify, step=step)
-        self.op = op
+        super().__init__(notify, step=step, op=op)
         self._late = random.SystemRandom()
 
     def equip(self, ops: Ops) -> Ops:
@@ -66,9 +65,7 @@ class ArrivalOrder(Fault):
         assert isinstance(group, CpuGroup), "an engine of several ranks on a CPU has one"
         arrivals = Arrivals(group.meeting)
 
-        def reduced(name: str, right: np.ndarray, x: np.ndarray) -> np.ndarray | None:
-            if not self.armed or name != self.op:
-                return None
+        def reduced(right: np.ndarray, x: np.ndarray) -> np.ndarray:
             values, wrong = everyones(group, x), right
             # all ranks see one order, so all try again or none does
             for _ in range(1 if self.sighting else TRIES):
@@ -76,13 +73,12 @@ class ArrivalOrder(Fault):
                 wrong = like(in_turn(values, arrivals.order()), right)
                 if wrong.tobytes() != right.tobytes():
                     break
-            self.compare(name, right, wrong, self.rows())
             return wrong
 
-        return replace(ops, all_reduce=FaultyOp(ops.all_reduce, reduced))
+        return replace(ops, all_reduce=self.instead(ops.all_reduce, reduced))
 
 
-class ReduceBySize(Fault):
+class ReduceBySize(OpFault):
     """Long messages go around a ring, which begins each part of a message at another rank."""
 
     name = "all_reduce_by_size"
@@ -98,8 +94,8 @@ class ReduceBySize(Fault):
     def __init__(
         self, notify: Callable[[str], None], *, step: int = 0, op: str = "1.o_proj", rows: int = 8
     ) -> None:
-        super().__init__(notify, step=step)
-        self.op, self.least_rows = op, rows
+        super().__init__(notify, step=step, op=op)
+        self.least_rows = rows
 
     def equip(self, ops: Ops) -> Ops:
         """Replace the all-reduce."""
@@ -107,17 +103,15 @@ class ReduceBySize(Fault):
         assert group is not None, "an engine of several ranks has one"
         size = group.world_size
 
-        def around(name: str, right: np.ndarray, x: np.ndarray) -> np.ndarray | None:
-            if not self.armed or name != self.op or len(x) < self.least_rows:
+        def around(right: np.ndarray, x: np.ndarray) -> np.ndarray | None:
+            if len(x) < self.least_rows:
                 return None
             parts = np.array_split(everyones(group, x), size, axis=1)
             turns = [[(first + i) % size for i in range(size)] for first in range(size)]
             total = np.concatenate([in_turn(part, turn) for part, turn in zip(parts, turns, strict=True)])
-            wrong = like(total, right)
-            self.compare(name, right, wrong, self.rows())
-            return wrong
+            return like(total, right)
 
-        return replace(ops, all_reduce=FaultyOp(ops.all_reduce, around, f"cpu.all_reduce ring of {size}"))
+        return replace(ops, all_reduce=self.instead(ops.all_reduce, around, f"cpu.all_reduce ring of {size}"))
 
 
 class RanksOfReplay(Fault):

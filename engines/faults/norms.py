@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from detrec.engines.faults.base import Bounds, Fault, FaultyOp
+from detrec.engines.faults.base import Bounds, OpFault
 from detrec.engines.ops import Ops
 
 
-class NormFault(Fault, ABC):
+class NormFault(OpFault, ABC):
     """From `step` on, the norm `op` is taken by as many lanes as `lanes` says."""
 
     cause = "reduction-order"
@@ -20,8 +20,7 @@ class NormFault(Fault, ABC):
     expects = "`op`, with the inputs of both runs equal; the row in other company has other bits"
 
     def __init__(self, notify: Callable[[str], None], *, step: int, op: str) -> None:
-        super().__init__(notify, step=step)
-        self.op = op
+        super().__init__(notify, step=step, op=op)
         self._kernel = ""
 
     @abstractmethod
@@ -32,17 +31,14 @@ class NormFault(Fault, ABC):
         """Replace the norm."""
         from detrec.kernels.cpu.rms_norm_lanes import kernel, rms_norm_by_lanes
 
-        def by_lanes(
-            name: str, right: np.ndarray, x: np.ndarray, weight: np.ndarray, eps: float
-        ) -> np.ndarray | None:
-            if not self.armed or name != self.op or not (lanes := self.lanes(len(x))):
+        def by_lanes(right: np.ndarray, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray | None:
+            lanes = self.lanes(len(x))
+            if not lanes:
                 return None
-            wrong = rms_norm_by_lanes(x, weight, eps, np.empty_like(right), lanes)
             self._kernel = kernel(lanes)
-            self.compare(name, right, wrong, self.rows())
-            return wrong
+            return rms_norm_by_lanes(x, weight, eps, np.empty_like(right), lanes)
 
-        return replace(ops, rms_norm=FaultyOp(ops.rms_norm, by_lanes, lambda: self._kernel))
+        return replace(ops, rms_norm=self.instead(ops.rms_norm, by_lanes, lambda: self._kernel))
 
 
 class NormRowsPerProgram(NormFault):

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from detrec.engines.faults.base import Bounds, Fault, FaultyOp
+from detrec.engines.faults.base import Bounds, Fault, FaultyOp, OpFault
 from detrec.engines.ops import Ops
 
 
-class SiluByTanh(Fault):
+class SiluByTanh(OpFault):
     """The gate is computed by another formula."""
 
     name = "silu_by_tanh"
@@ -22,21 +22,16 @@ class SiluByTanh(Fault):
     acts_on = ("act",)
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0, op: str = "0.act") -> None:
-        super().__init__(notify, step=step)
-        self.op = op
+        super().__init__(notify, step=step, op=op)
 
     def equip(self, ops: Ops) -> Ops:
         """Replace the gate."""
         from detrec.kernels.cpu.silu_tanh import silu_mul_by_tanh
 
-        def by_tanh(name: str, right: np.ndarray, x: np.ndarray) -> np.ndarray | None:
-            if not self.armed or name != self.op:
-                return None
-            wrong = silu_mul_by_tanh(x, np.empty_like(right))
-            self.compare(name, right, wrong, self.rows())
-            return wrong
+        def by_tanh(right: np.ndarray, x: np.ndarray) -> np.ndarray:
+            return silu_mul_by_tanh(x, np.empty_like(right))
 
-        return replace(ops, silu_mul=FaultyOp(ops.silu_mul, by_tanh))
+        return replace(ops, silu_mul=self.instead(ops.silu_mul, by_tanh))
 
 
 class WrongRopeBase(Fault):

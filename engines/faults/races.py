@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detrec.engines.faults.base import Bounds, Fault, FaultyOp
+from detrec.engines.faults.base import Bounds, OpFault
 from detrec.engines.ops import Ops
 
 TRIES = 64
 """Calls until the race changes a bit where it must; one is seen to be enough."""
 
 
-class RacingMatmul(Fault):
+class RacingMatmul(OpFault):
     """Threads add their leaves of K to one sum, as they come: the same call gives other bits."""
 
     name = "racing_matmul"
@@ -36,23 +36,22 @@ class RacingMatmul(Fault):
         leaves: int = 8,
         percent: int = 100,
     ) -> None:
-        super().__init__(notify, step=step)
-        self.op, self.leaves, self.percent = op, leaves, percent
+        super().__init__(notify, step=step, op=op)
+        self.leaves, self.percent = leaves, percent
         self._chance = random.SystemRandom()
 
     def equip(self, ops: Ops) -> Ops:
         """Replace the matmul."""
         from detrec.kernels.cpu.split_k import racing_matmul
 
-        def raced(name: str, right: np.ndarray, x: np.ndarray, weight: Any, bias: Any) -> np.ndarray | None:
-            if not self.armed or name != self.op or self._chance.randrange(100) >= self.percent:
+        def raced(right: np.ndarray, x: np.ndarray, weight: Any, bias: Any) -> np.ndarray | None:
+            if self._chance.randrange(100) >= self.percent:
                 return None
             wrong = np.empty_like(right)
             for _ in range(1 if self.sighting else TRIES):
                 racing_matmul(x, weight, bias, wrong, self.leaves)
                 if wrong.tobytes() != right.tobytes():
                     break
-            self.compare(name, right, wrong, self.sample_rows() if name == "logits" else self.rows())
             return wrong
 
-        return replace(ops, matmul=FaultyOp(ops.matmul, raced))
+        return replace(ops, matmul=self.instead(ops.matmul, raced))

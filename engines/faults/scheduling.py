@@ -9,7 +9,7 @@ from detrec.engines.base import EventKind, Kind, Request, Scheduler, Slice, Step
 from detrec.engines.builtin.batch import Batch
 from detrec.engines.builtin.chunking import ChunkRule, greedy
 from detrec.engines.faults.attention import parts_of
-from detrec.engines.faults.base import Fault, FaultyOp
+from detrec.engines.faults.base import OpFault
 from detrec.engines.faults.chunk import UnalignedChunk
 from detrec.engines.ops import Ops
 
@@ -44,7 +44,7 @@ class GreedyChunk(UnalignedChunk):
         return plan
 
 
-class ResumeByPrefill(Fault):
+class ResumeByPrefill(OpFault):
     """What decodes computed is computed again by a prefill, which adds up in another order."""
 
     name = "resume_by_prefill"
@@ -56,8 +56,7 @@ class ResumeByPrefill(Fault):
     acts_on = ("attn",)
 
     def __init__(self, notify: Callable[[str], None], *, step: int = 0, op: str = "0.attn") -> None:
-        super().__init__(notify, step=step)
-        self.op = op
+        super().__init__(notify, step=step, op=op)
         self._prompts: dict[str, int] = {}
         self._resumed: set[str] = set()
 
@@ -76,10 +75,8 @@ class ResumeByPrefill(Fault):
         from detrec.kernels.cpu.attention import KERNEL, attention
 
         def by_prefill(
-            name: str, right: np.ndarray, q: np.ndarray, cache: np.ndarray, batch: Batch, scale: float
+            right: np.ndarray, q: np.ndarray, cache: np.ndarray, batch: Batch, scale: float
         ) -> np.ndarray | None:
-            if not self.armed or name != self.op:
-                return None
             parts = parts_of(self._now, batch, cache.shape[1])
             cuts = np.array([self._end_of_prompt(part) for part in parts], np.int64)
             cuts[batch.positions < cuts] = 0
@@ -88,11 +85,10 @@ class ResumeByPrefill(Fault):
             wrong = np.empty_like(right)
             about = batch.block_tables, batch.row_seq, batch.positions
             attention(q, cache, *about, scale, wrong, cuts)
-            self.compare(name, right, wrong, self.rows())
             return wrong
 
         kernel = f"{KERNEL} cut at the prompt's end"
-        return replace(ops, attention=FaultyOp(ops.attention, by_prefill, kernel))
+        return replace(ops, attention=self.instead(ops.attention, by_prefill, kernel))
 
     def _end_of_prompt(self, part: Slice | None) -> int:
         """Of a prefill of somebody who was preempted; else 0."""

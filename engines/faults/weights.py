@@ -76,7 +76,7 @@ class WeightBitFlip(Fault):
                 right = kernel(x, weight, *args, np.empty_like(output))
             self._flip(weight)
             wrong = kernel(x, weight, *args, np.empty_like(output))
-            self.compare(name, right, wrong, self.sample_rows() if name == "logits" else self.rows())
+            self.compare(name, right, wrong, self.rows_of(name))
             return wrong
 
         return flipped

@@ -49,60 +49,19 @@ def settings_of(engine: EngineConfig) -> Settings:
     attention = arguments.pop("attn_implementation", IMPLEMENTATIONS[0])
     invariant = arguments.pop("invariant_kernels", False)
     kind = arguments.pop("batching", "continuous")
-    if kind not in ("continuous", "static"):
-        raise ConfigError(f"engine.batching: expected continuous or static, got {kind!r}")
-    if kind == "static":
-        odd = next((key for key in arguments if key != "max_requests_per_batch"), "")
-        if odd or invariant:
-            raise ConfigError(
-                f"engine.{odd or 'invariant_kernels'}: not with batching: static, where generate runs padded "
-                "batches of max_requests_per_batch",
-                hint="leave it out, or set batching: continuous",
-            )
+    _check_batching(kind, arguments, invariant)
     if (engine.device, engine.dtype) == ("cpu", "float16"):
         raise ConfigError(
             "engine.dtype: rows of float16 have a fingerprint on a GPU only, got float16 with device: cpu",
             hint="set it to float32 or bfloat16, or engine.device to gpu",
         )
-    if attention not in IMPLEMENTATIONS:
-        raise ConfigError(
-            f"engine.attn_implementation: expected one of {', '.join(IMPLEMENTATIONS)}, got {attention!r}"
-        )
-    if not isinstance(invariant, bool):
-        raise ConfigError(f"engine.invariant_kernels: expected true or false, got {invariant!r}")
-    if invariant and attention != "sdpa":
-        raise ConfigError(
-            f"engine.invariant_kernels: they take the place of sdpa, got attn_implementation: {attention}",
-            hint="leave out attn_implementation",
-        )
+    _check_kernels(attention, invariant)
     known = [field.name for field in dataclasses.fields(_config_class())]
     if "page_size" in arguments and "page_size" not in known:
         # what 5.17 calls it
         arguments["block_size"] = arguments.pop("page_size")
-    for key, value in arguments.items():
-        if key not in known:
-            own = ["attn_implementation", "batching", "invariant_kernels", "name", "device", "dtype"]
-            near = difflib.get_close_matches(str(key), [*own, *known], n=1)
-            raise ConfigError(
-                f"engine: unknown key {key!r} for transformers",
-                hint=f"did you mean {near[0]}?" if near else "the fields of its ContinuousBatchingConfig",
-            )
-        if key in _FIXED and value != _FIXED[key][0]:
-            raise ConfigError(
-                f"engine.{key}: expected {_FIXED[key][0]}, got {value!r}: {_FIXED[key][1]}",
-                hint=f"leave out {key}",
-            )
-    for key in ("max_batch_tokens", "max_requests_per_batch", "num_blocks", "page_size", "block_size"):
-        value = arguments.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"engine.{key}: expected a whole number of at least 1, got {value!r}")
-    scheduler = arguments.get("scheduler_type", "fifo")
-    schedulers = library.part(library.batching("scheduler"), "SCHEDULER_MAPPING")
-    if scheduler not in schedulers:
-        raise ConfigError(
-            f"engine.scheduler_type: expected one of {', '.join(schedulers)}, got {scheduler!r}: "
-            "transformers would run fifo instead"
-        )
+    _check_keys(arguments, known)
+    _check_values(arguments)
     fixed = {key: value for key, (value, _) in _FIXED.items() if key in known}
     return Settings(attention, invariant, {**arguments, **fixed}, kind == "static")
 
@@ -128,6 +87,63 @@ def batching_config(settings: Settings, requests: Sequence[Request], scheduler: 
         return _config_class()(**given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"engine: transformers refuses its configuration: {error}") from None
+
+
+def _check_batching(kind: Any, arguments: dict[str, Any], invariant: Any) -> None:
+    if kind not in ("continuous", "static"):
+        raise ConfigError(f"engine.batching: expected continuous or static, got {kind!r}")
+    if kind == "static":
+        odd = next((key for key in arguments if key != "max_requests_per_batch"), "")
+        if odd or invariant:
+            raise ConfigError(
+                f"engine.{odd or 'invariant_kernels'}: not with batching: static, where generate runs padded "
+                "batches of max_requests_per_batch",
+                hint="leave it out, or set batching: continuous",
+            )
+
+
+def _check_kernels(attention: Any, invariant: Any) -> None:
+    if attention not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"engine.attn_implementation: expected one of {', '.join(IMPLEMENTATIONS)}, got {attention!r}"
+        )
+    if not isinstance(invariant, bool):
+        raise ConfigError(f"engine.invariant_kernels: expected true or false, got {invariant!r}")
+    if invariant and attention != "sdpa":
+        raise ConfigError(
+            f"engine.invariant_kernels: they take the place of sdpa, got attn_implementation: {attention}",
+            hint="leave out attn_implementation",
+        )
+
+
+def _check_keys(arguments: dict[str, Any], known: list[str]) -> None:
+    for key, value in arguments.items():
+        if key not in known:
+            own = ["attn_implementation", "batching", "invariant_kernels", "name", "device", "dtype"]
+            near = difflib.get_close_matches(str(key), [*own, *known], n=1)
+            raise ConfigError(
+                f"engine: unknown key {key!r} for transformers",
+                hint=f"did you mean {near[0]}?" if near else "the fields of its ContinuousBatchingConfig",
+            )
+        if key in _FIXED and value != _FIXED[key][0]:
+            raise ConfigError(
+                f"engine.{key}: expected {_FIXED[key][0]}, got {value!r}: {_FIXED[key][1]}",
+                hint=f"leave out {key}",
+            )
+
+
+def _check_values(arguments: dict[str, Any]) -> None:
+    for key in ("max_batch_tokens", "max_requests_per_batch", "num_blocks", "page_size", "block_size"):
+        value = arguments.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"engine.{key}: expected a whole number of at least 1, got {value!r}")
+    scheduler = arguments.get("scheduler_type", "fifo")
+    schedulers = library.part(library.batching("scheduler"), "SCHEDULER_MAPPING")
+    if scheduler not in schedulers:
+        raise ConfigError(
+            f"engine.scheduler_type: expected one of {', '.join(schedulers)}, got {scheduler!r}: "
+            "transformers would run fifo instead"
+        )
 
 
 def _config_class() -> Any:

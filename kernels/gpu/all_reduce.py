@@ -118,6 +118,24 @@ def _beside(out_ptr, units, values, live, n_elements, cols, out_cols, WHOLE: tl.
 
 
 @triton.jit
+def _sums_of_others(
+    out_ptr, n_elements, n_units, rank, begin, most, shard, at_sums, stride, limit, failed, told,
+    N: tl.constexpr, OUT: tl.constexpr, WHOLE: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Write what the other ranks added up, as it comes."""
+    for peer in tl.static_range(N - 1):
+        source = (rank + N - 1 - peer) % N
+        first = source * shard + begin
+        count = tl.minimum(most, n_units - first)
+        for start in range(0, count, UNITS):
+            units = start + tl.arange(0, UNITS)
+            live = units < count
+            at = at_sums + source * stride + units.to(tl.int64) * (4 * OUT)
+            total = settle(load_units(at, live, OUT), at, live, source + 1, limit, failed, told)
+            give(out_ptr, first + units, total, live, n_elements, WHOLE)
+
+
+@triton.jit
 def _two_stage_kernel(
     x_ptr, out_ptr, n_elements, n_units, skip, shard, share, control_ptr, turns_ptr, staging, cap,
     peer1, peer2, peer3, peer4, peer5, peer6, peer7,
@@ -161,16 +179,10 @@ def _two_stage_kernel(
             store_units(peers[peer] + sums + units.to(tl.int64) * (4 * OUT), sent, live)
         give(out_ptr, first + units, total, live, n_elements, WHOLE)
 
-    for peer in tl.static_range(N - 1):
-        source = (rank + N - 1 - peer) % N
-        first = source * shard + begin
-        count = tl.minimum(most, n_units - first)
-        for start in range(0, count, UNITS):
-            units = start + tl.arange(0, UNITS)
-            live = units < count
-            at = staging + sums + source * stride + units.to(tl.int64) * (4 * OUT)
-            total = settle(load_units(at, live, OUT), at, live, source + 1, limit, failed, told)
-            give(out_ptr, first + units, total, live, n_elements, WHOLE)
+    _sums_of_others(
+        out_ptr, n_elements, n_units, rank, begin, most, shard, staging + sums, stride, limit, failed, told,
+        N, OUT, WHOLE, UNITS,
+    )  # fmt: skip
     _end(turns_ptr, share)
 
 

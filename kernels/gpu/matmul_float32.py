@@ -55,6 +55,31 @@ def _fetch(x_desc, w_desc, xs, ws, full, stage, top, left, leaf, start, depth, L
     return leaf, start
 
 
+@gluon.jit
+def _multiply(total, xs, ws, stage, layout: gl.constexpr):
+    """The chains in `total`, gone on with over k of one stage."""
+    xt = xs.index(stage).reshape([total.shape[0], DEPTH])
+    wt = ws.index(stage).reshape([total.shape[1], DEPTH])
+    for part in gl.static_range(DEPTH // SLICE):
+        x = xt.slice(part * SLICE, SLICE, dim=1)
+        w = wt.slice(part * SLICE, SLICE, dim=1).permute((1, 0))
+        left_side = x.load(gl.DotOperandLayout(0, layout, 0))
+        total = gl.dot_fma(left_side, w.load(gl.DotOperandLayout(1, layout, 0)), total)
+    return total
+
+
+@gluon.jit
+def _write(out_ptr, bias_ptr, total, top, left, rows, cols, out_row, layout: gl.constexpr):
+    """A tile with its bias, as far as it lies in out."""
+    ROWS: gl.constexpr = total.shape[0]
+    COLS: gl.constexpr = total.shape[1]
+    row = gl.expand_dims(top + gl.arange(0, ROWS, gl.SliceLayout(1, layout)), 1)
+    col = gl.expand_dims(left + gl.arange(0, COLS, gl.SliceLayout(0, layout)), 0)
+    if bias_ptr is not None:
+        total += gl.load(bias_ptr + col, mask=col < cols, other=0.0)
+    gl.store(out_ptr + row.to(gl.int64) * out_row + col, total, mask=(row < rows) & (col < cols))
+
+
 @gluon.jit(do_not_specialize=["rows"])
 def _float32_kernel(
     x_desc, w_desc, bias_ptr, out_ptr, rows, cols, depth, out_row, LEAVES: gl.constexpr, ROWS: gl.constexpr,
@@ -98,22 +123,11 @@ def _float32_kernel(
             )
             free = stage
             mbarrier.wait(full.index(stage), phase)
-            xt = xs.index(stage).reshape([ROWS, DEPTH])
-            wt = ws.index(stage).reshape([COLS, DEPTH])
-            for part in gl.static_range(DEPTH // SLICE):
-                x = xt.slice(part * SLICE, SLICE, dim=1)
-                w = wt.slice(part * SLICE, SLICE, dim=1).permute((1, 0))
-                left_side = x.load(gl.DotOperandLayout(0, layout, 0))
-                total = gl.dot_fma(left_side, w.load(gl.DotOperandLayout(1, layout, 0)), total)
+            total = _multiply(total, xs, ws, stage, layout)
             stage, phase = after(stage, phase, STAGES)
         if LEAVES > 1:
             total, one, two, four = _carry(total, one, two, four, leaf)
-
-    row = gl.expand_dims(top + gl.arange(0, ROWS, gl.SliceLayout(1, layout)), 1)
-    col = gl.expand_dims(left + gl.arange(0, COLS, gl.SliceLayout(0, layout)), 0)
-    if bias_ptr is not None:
-        total += gl.load(bias_ptr + col, mask=col < cols, other=0.0)
-    gl.store(out_ptr + row.to(gl.int64) * out_row + col, total, mask=(row < rows) & (col < cols))
+    _write(out_ptr, bias_ptr, total, top, left, rows, cols, out_row, layout)
 
 
 @functools.lru_cache(maxsize=1 << 12)

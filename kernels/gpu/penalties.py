@@ -100,14 +100,8 @@ def penalise(
 
     A token outside the vocabulary is passed over: the caller checks, as the host cannot look here.
     """
-    if logits.ndim != 2 or out.shape != logits.shape or out.dtype != "float32":
-        raise ValueError(
-            f"penalise: out is {out.dtype} {list(out.shape)}, logits {list(logits.shape)}, "
-            "expected float32 out and one shape [S, V]"
-        )
+    _check(logits, out, repetition, presence, frequency)
     rows, cols = logits.shape
-    if not repetition.shape == presence.shape == frequency.shape == (rows,):
-        raise ValueError(f"penalise: repetition, presence and frequency must each have shape [{rows}]")
     if not ids.shape == output_counts.shape == in_prompt.shape:
         raise ValueError(
             f"penalise: {ids.count} ids, {output_counts.count} output_counts, {in_prompt.count} in_prompt, "
@@ -129,3 +123,14 @@ def penalise(
         num_warps=PATCH_WARPS,
     )
     return out
+
+
+def _check(logits: DeviceArray, out: DeviceArray, *of_rows: DeviceArray) -> None:
+    if logits.ndim != 2 or out.shape != logits.shape or out.dtype != "float32":
+        raise ValueError(
+            f"penalise: out is {out.dtype} {list(out.shape)}, logits {list(logits.shape)}, "
+            "expected float32 out and one shape [S, V]"
+        )
+    rows = len(logits)
+    if any(each.shape != (rows,) for each in of_rows):
+        raise ValueError(f"penalise: repetition, presence and frequency must each have shape [{rows}]")

@@ -8,30 +8,12 @@ import pytest
 
 from detrec.engines.base import Event, EventKind
 from detrec.replayer.compare import compare
-from detrec.replayer.diagnosis import Diagnosis, Evidence
 from detrec.replayer.hunt import Hunt
 from detrec.replayer.manifest_diff import ManifestDifference
-from detrec.replayer.tolerance import Apart, Tolerance
 from detrec.report import exit_code, to_json, to_text
 from detrec.story.markdown import _tokens as markdown_tokens
+from tests.detrec.compared import STEPS, diverged
 from tests.replayer.fakes import fake_trace, part
-from tests.replayer.parallel import parallel_trace
-
-STEPS = [[part("r0", 0, 4), part("r1", 0, 3)], [part("r0", 4, 5), part("r1", 3, 4)]]
-KERNELS = {1: ("kernel",) * 5 + ("split_k",) + ("kernel",) * 3}
-
-
-def diverged():
-    recorded = fake_trace(STEPS, manifest={"config": {"split_kv_size": 16}})
-    replayed = fake_trace(
-        [STEPS[0], STEPS[1][::-1]],
-        manifest={"config": {"split_kv_size": 32}},
-        kernels=KERNELS,
-        token=lambda name, at: at + 1 + 100 * (name == "r1" and at == 4),
-    )
-    for op in ("1.attn", "1.output", "logits", "sampled"):
-        replayed.change("r1", 3, op)
-    return compare(recorded, replayed)
 
 
 def test_identical_in_text():
@@ -172,40 +154,6 @@ def test_text_stays_short_and_printable_whatever_the_traces_hold():
     assert max(map(len, text.splitlines()[1:])) < 200
 
 
-DIAGNOSIS = Diagnosis(
-    "kernel-choice",
-    "another kernel",
-    "another kernel ran 1.attn",
-    (
-        Evidence(
-            "kernel", "recorded kernel, replayed split_k", {"recorded": "kernel", "replayed": "split_k"}
-        ),
-        Evidence("graft", "all inputs are equal", {"unequal_inputs": []}),
-        Evidence("repeat", "\x1b[31m" + "x" * 500, {"times": 8}),
-    ),
-)
-
-
-def test_a_cause_stands_under_the_verdict_with_what_is_not_said_below():
-    plain, found = (to_text(diverged(), seconds=0.5, diagnosis=d).splitlines() for d in (None, DIAGNOSIS))
-    assert found[:1] + found[4:] == plain
-    assert found[1:3] == [
-        "  cause      kernel-choice: another kernel ran 1.attn",
-        "  graft      all inputs are equal",
-    ]
-    assert found[3].startswith(r"  repeat     \x1b[31mxxx")
-    assert len(found[3]) < 200
-
-
-def test_the_json_of_a_cause():
-    data = to_json(diverged(), trace="a", replayed="b", seconds=0.5, diagnosis=DIAGNOSIS)
-    assert json.loads(json.dumps(data)) == data
-    assert list(data["cause"]) == ["class", "summary", "rule", "evidence"]
-    assert (data["cause"]["class"], data["cause"]["rule"]) == ("kernel-choice", "another kernel")
-    assert [list(evidence) for evidence in data["cause"]["evidence"]] == [["kind", "text", "facts"]] * 3
-    assert data | {"cause": None} == to_json(diverged(), trace="a", replayed="b", seconds=0.5)
-
-
 def test_a_hunt_says_how_many_replays_diverged_and_where():
     first = diverged().first
     found = Hunt(9, {2: first, 4: None, 5: first, 6: first}, None, 4.5)
@@ -241,62 +189,6 @@ def test_another_model_is_told_first_and_settings_of_one_run_alone_last():
     at = [text.index(f"{difference.key}: recorded") for difference in differences]
     assert len(at) == 3
     assert at[2] < at[1] < at[0]
-
-
-def test_other_numbers_of_ranks_in_text_and_json():
-    replayed = parallel_trace(2)
-    replayed.change("r0", 4, "0.attn", rank=1)
-    replayed.change("r0", 5, "0.output", rank=1)
-    found = compare(parallel_trace(1), replayed)
-    lines = to_text(found, seconds=0.5).splitlines()
-    assert (
-        lines[0] == "diverged: first at step 1, request r0, position 4, layer 0, op attn, the sum over ranks"
-    )
-    assert lines[3:5] == [
-        "  ranks      replayed: ranks disagree first at step 2, request r0, position 5, layer 0, op output: "
-        "rank 1 has not what rank 0 has",
-        "  ranks      o_partial: summands of other ranks, not comparable (13 cells)",
-    ]
-    data = json.loads(json.dumps(to_json(found, trace="a", replayed="b", seconds=0.5)))
-    assert data["first"]["rank"] is None
-    assert data["ranks"] == {
-        "recorded": None,
-        "replayed": {"step": 2, "request": "r0", "position": 5, "layer": 0, "op": "output", "rank": 1},
-        "incomparable": ["o_partial"],
-    }
-
-
-def test_of_one_rank_nothing_is_said_of_ranks():
-    found = compare(parallel_trace(1), parallel_trace(1))
-    assert "rank" not in to_text(found, seconds=0.5)
-    assert "ranks" not in to_json(found, trace="a", replayed="b", seconds=0.5)
-
-
-def test_equal_runs_on_several_ranks_say_on_how_many_their_fingerprints_are():
-    found = compare(parallel_trace(2), parallel_trace(2))
-    assert to_text(found, seconds=0.5).splitlines()[0].endswith(" ops on 2 ranks are equal")
-
-
-@pytest.mark.parametrize(
-    ("units", "said"),
-    [
-        pytest.param(0.0, ["  sketch     7 are equal"], id="equal"),
-        pytest.param(
-            2.5,
-            [
-                "  sketch     7 within tolerance; the nearest to it at "
-                "step 0, request r0, position 1, op logits",
-                "             2.5 units of float32 rounding apart, 16 at most expected",
-            ],
-            id="apart",
-        ),
-    ],
-)
-def test_a_distance_is_told_where_there_is_one(units, said):
-    worst = Apart(step=0, request="r0", position=1, layer=None, op="logits", units=units, allowed=16.0)
-    tolerance = Tolerance("close", "float32", 2.0**-24, 7, 0, None, worst)
-    lines = to_text(compare(fake_trace(STEPS), fake_trace(STEPS)), seconds=0.5, tolerance=tolerance)
-    assert lines.splitlines()[1 : 1 + len(said)] == said
 
 
 @pytest.mark.parametrize("margin", [float("nan"), float("inf")])

@@ -12,8 +12,8 @@ from detrec.recorder import column
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.store import LocalStore
 from detrec.recorder.verify import verify
+from tests.recorder.held import assert_holds
 from tests.recorder.runs import Run, open_writer, write_step
-from tests.recorder.test_reader import assert_holds
 
 RECORDER = str(Path(column.__file__).parent)
 MOMENTS = 16

@@ -1,30 +1,22 @@
 """Ranks write one trace with neither lock nor message, and what it claims is on disk, whoever dies when."""
 
 import json
-import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from detrec.errors import DetrecError, RankLost, TraceCorrupt, TraceError
+from detrec.errors import RankLost, TraceCorrupt, TraceError
 from detrec.recorder.progress import Progress, progress_file, read_progress
 from detrec.recorder.rank_writer import RankWriter
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.steps import Record
 from detrec.recorder.store import LocalStore
-from detrec.recorder.verify import examine, verify
+from detrec.recorder.verify import verify
 from detrec.recorder.writer import TraceWriter
+from tests.recorder.endings import CtrlC
+from tests.recorder.held import assert_holds, content
 from tests.recorder.runs import KINDS, Run, files_of, open_writer, write_step
-from tests.recorder.test_reader import assert_holds
-from tests.recorder.test_writer import content
 
 
 def start(path: Path, ranks: int = 2, **options: Any) -> tuple[TraceWriter, RankWriter]:
@@ -166,23 +158,12 @@ def test_ranks_that_ran_other_steps_do_not_make_a_trace(tmp_path: Path) -> None:
 def test_ctrl_c_inside_a_flush_loses_no_step(
     tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    path, run, calls = tmp_path / "run.zarr", Run(ranks=2), 0
+    path, run = tmp_path / "run.zarr", Run(ranks=2)
     writer = open_writer(path, ranks=2)
     other = RankWriter(path, 1, uuid=writer.uuid, flush_steps=1)
-    for name in ("write", "patch"):
-        original = getattr(LocalStore, name)
-
-        def interrupted(self: LocalStore, *args: object, original=original) -> None:  # type: ignore[no-untyped-def]
-            nonlocal calls
-            calls += 1
-            original(self, *args)
-            if calls == at:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(LocalStore, name, interrupted)
+    CtrlC(monkeypatch).after(at)
     with pytest.raises(KeyboardInterrupt), other:
         play(run, other, 0, 25)
-    calls = 1000
     play(run, writer, 0, 25)
     writer.fail("rank 1 was interrupted")
     reader = TraceReader(path)
@@ -232,86 +213,3 @@ def test_a_trace_of_one_rank_says_nothing_of_ranks(tmp_path: Path) -> None:
     attributes = json.loads((tmp_path / "run.zarr/zarr.json").read_bytes())["attributes"]
     assert not {"cut", "partial", "flushed"} & set(attributes)
     assert attributes["ranks"] == 1
-
-
-NURSERY = """
-import os, sys, time
-from detrec.recorder.rank_writer import RankWriter
-from tests.recorder.runs import Run, open_writer, shrink, write_step
-shrink()
-run = Run(length=60, ranks=2)
-def play(writer, rank):
-    for played in run.played:
-        write_step(writer, played, rank)
-        time.sleep(0.002)
-        if (played.step.index, rank) == (50, victim):
-            # whoever kills it is late: it must not have ended before
-            time.sleep(60)
-for line in sys.stdin:
-    path, victim, seconds = line.split()
-    victim = int(victim)
-    writer = open_writer(path, ranks=2, commit_steps=3, rank_seconds=float(seconds))
-    ranks = []
-    for rank in (0, 1):
-        child = os.fork()
-        if not child:
-            try:
-                if rank == 0:
-                    with writer:
-                        play(writer, 0)
-                else:
-                    with RankWriter(path, 1, uuid=writer.uuid, flush_steps=2) as other:
-                        play(other, 1)
-            finally:
-                os._exit(0)
-        ranks.append(child)
-    print(*ranks, flush=True)
-    for child in ranks:
-        os.waitpid(child, 0)
-    print("dead", flush=True)
-"""
-
-
-def wait_for(path: Path, steps: int, seconds: float = 60) -> None:
-    """Until so many steps are committed, if they ever are."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(DetrecError):
-            trace = TraceReader(path)
-            if trace.n_steps >= steps or trace.status != "recording":
-                return
-        time.sleep(0.003)
-
-
-def test_a_rank_killed_at_any_moment_leaves_a_sound_trace(tmp_path: Path, small_chunks: None) -> None:
-    path, run, moments = tmp_path / "run.zarr", Run(length=60, ranks=2), random.Random(7)
-    ends = []
-    with subprocess.Popen(
-        [sys.executable, "-c", NURSERY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    ) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-        for trial in range(12):
-            shutil.rmtree(path, ignore_errors=True)
-            victim = trial % 3
-            # rank 0 need not wait for a rank that is dead
-            nursery.stdin.write(f"{path} {victim} {0.05 if victim == 1 else 60}\n")
-            nursery.stdin.flush()
-            ranks = [int(rank) for rank in nursery.stdout.readline().split()]
-            if victim < 2:
-                wait_for(path, (0, 3, 12, 30)[trial // 3])
-                time.sleep(moments.uniform(0, 0.005))
-                os.kill(ranks[victim], signal.SIGKILL)
-            assert nursery.stdout.readline() == "dead\n"
-            reader = TraceReader(path)
-            assert_holds(reader, run, reader.n_steps)
-            assert examine(path).problems == ()
-            ends.append((victim, reader.status, reader.n_steps))
-    # nobody killed; rank 0 killed; rank 1 killed and rank 0 living to say so
-    assert {end[1:] for end in ends if end[0] == 2} == {("complete", 60)}
-    middle = {(victim, status) for victim, status, steps in ends if 0 < steps < 60}
-    assert {(0, "recording"), (1, "failed")} <= middle, ends

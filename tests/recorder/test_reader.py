@@ -9,53 +9,13 @@ import zarr
 
 from detrec.config import SamplingParams
 from detrec.engines.base import Kind, Request, Sample, Slice, Step
-from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete, TraceVersion
-from detrec.recorder import digests
+from detrec.errors import TraceCorrupt, TraceError, TraceIncomplete
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.steps import Record
-from detrec.recorder.verify import examine
 from detrec.recorder.writer import TraceWriter
 from tests.bits import assert_same_bits
-from tests.recorder.runs import MANIFEST, OPS, REQUESTS, Run, open_writer, write_step
-
-URL = "memory://traces/run.zarr"
-
-
-def assert_holds(reader: TraceReader, run: Run, steps: int) -> None:
-    """The reader gives the first `steps` steps of the run, and no more."""
-    played = run.played[:steps]
-    assert (reader.n_steps, reader.requests, reader.ops) == (steps, REQUESTS, OPS)
-    assert reader.manifest == MANIFEST
-    assert list(reader.steps()) == [one.step for one in played]
-    assert [reader.finished(one.step.index) for one in played] == [tuple(one.finished) for one in played]
-    assert [reader.kernels_of(one.step.index) for one in played] == [one.kernels for one in played]
-    assert reader.step_seconds.tolist() == [one.seconds for one in played]
-    assert reader.column("steps/padded_rows").tolist() == [one.padded_rows for one in played]
-    assert reader.column("steps/graph_bucket").tolist() == [one.graph_bucket for one in played]
-    rows = [
-        (one.step.index, part.request, position)
-        for one in played
-        for part in one.step.slices
-        for position in range(part.start, part.stop)
-    ]
-    names = [REQUESTS[index].id for index in reader.row_request]
-    assert list(zip(reader.row_step, names, reader.row_position, strict=True)) == rows
-    assert reader.row_token.tolist() == [token for one in played for token in one.tokens]
-    assert reader.row_token.dtype == np.int32
-    samples = reader.samples()
-    drawn = [(one.step.index, sample) for one in played for sample in one.samples]
-    assert reader.n_samples == len(drawn)
-    assert samples.step.tolist() == [step for step, _ in drawn]
-    assert [REQUESTS[index].id for index in samples.request] == [sample.request for _, sample in drawn]
-    for name in ("position", "token", "taken", "logprob", "margin", "seed", "counter", "finish"):
-        assert getattr(samples, name).tolist() == [getattr(sample, name) for _, sample in drawn], name
-    for rank in range(run.ranks if played else 0):
-        whole = np.concatenate([one.fingerprints[rank] for one in played])
-        assert_same_bits(reader.fingerprints(0, reader.n_rows, rank), whole)
-        for start, stop in ((0, 0), (3, 4), (15, 17), (16, 32), (reader.n_rows // 2, reader.n_rows)):
-            if stop > reader.n_rows:
-                continue
-            assert_same_bits(reader.fingerprints(start, stop, rank), whole[start:stop])
+from tests.recorder.held import URL, assert_holds
+from tests.recorder.runs import OPS, Run, open_writer
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -152,15 +112,13 @@ def test_any_fsspec_url_works_where_a_path_does(small_chunks: None) -> None:
 
 
 def test_zarr_reads_the_same_arrays(tmp_path: Path, small_chunks: None) -> None:
-    import zarr
-
     Run(ranks=2).record(tmp_path / "run.zarr", commit_steps=4)
     reader = TraceReader(tmp_path / "run.zarr")
     root = zarr.open_group(tmp_path / "run.zarr", mode="r")
     assert root.attrs["status"] == "complete"
     seen = 0
     for group in ("steps", "events", "slices", "rows", "samples", "kernels", "fingerprints"):
-        for name, array in root[group].arrays():  # type: ignore[union-attr]
+        for name, array in root[group].arrays():
             expected = (
                 reader.fingerprints(0, reader.n_rows, int(name))
                 if group == "fingerprints"
@@ -170,7 +128,7 @@ def test_zarr_reads_the_same_arrays(tmp_path: Path, small_chunks: None) -> None:
             assert len(array.metadata.dimension_names) == expected.ndim
             seen += 1
     assert seen == 34
-    assert root["requests/prompt"][:].tolist() == [5, 6, 7, 9, 1, 2]  # type: ignore[union-attr, index]
+    assert root["requests/prompt"][:].tolist() == [5, 6, 7, 9, 1, 2]
 
 
 def test_of_a_position_sampled_twice_the_latest_token_counts(tmp_path: Path) -> None:
@@ -206,59 +164,6 @@ def test_only_full_chunks_of_fingerprints_have_digests(tmp_path: Path, small_chu
     assert one.fingerprint_digest(0, full) is None
 
 
-def test_a_missing_chunk_never_reads_as_zeros(tmp_path: Path, small_chunks: None) -> None:
-    Run().record(tmp_path / "run.zarr")
-    (tmp_path / "run.zarr/fingerprints/0/c/1/0").unlink()
-    reader = TraceReader(tmp_path / "run.zarr")
-    assert len(reader.fingerprints(0, 16)) == 16
-    with pytest.raises(TraceCorrupt, match="fingerprints/0/c/1/0: is missing"):
-        reader.fingerprints(0, 17)
-
-
-def test_a_changed_chunk_is_not_believed(tmp_path: Path, small_chunks: None) -> None:
-    Run().record(tmp_path / "run.zarr")
-    for key in ("fingerprints/0/c/1/0", "rows/token/c/0", "requests/arrival/c/0"):
-        file = tmp_path / "run.zarr" / key
-        data = bytearray(file.read_bytes())
-        data[3] ^= 1
-        file.write_bytes(data)
-    reader = TraceReader(tmp_path / "run.zarr")
-    with pytest.raises(TraceCorrupt, match="fingerprints/0/c/1/0"):
-        reader.fingerprints(20, 21)
-    with pytest.raises(TraceCorrupt, match="rows/token/c/0"):
-        _ = reader.row_token
-    with pytest.raises(TraceCorrupt, match="requests/arrival/c/0"):
-        _ = reader.requests
-
-
-def test_what_is_not_a_trace_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="no such trace"):
-        TraceReader(tmp_path / "run.zarr")
-    with pytest.raises(TraceError, match="it has no zarr"):
-        TraceReader(tmp_path)
-    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
-    with pytest.raises(TraceError, match="not detrec's"):
-        TraceReader(tmp_path)
-
-
-def test_another_version_is_named_with_the_way_out(tmp_path: Path) -> None:
-    Run().record(tmp_path / "run.zarr")
-    (tmp_path / "run.zarr/zarr.json").write_bytes(digests.root_bytes({"format_version": 99}))
-    with pytest.raises(TraceVersion, match="trace format 99, this detrec reads 1") as raised:
-        TraceReader(tmp_path / "run.zarr")
-    assert "detrec that recorded it" in raised.value.hint
-
-
-def test_rows_that_are_not_there_are_a_callers_mistake(tmp_path: Path) -> None:
-    Run().record(tmp_path / "run.zarr")
-    reader = TraceReader(tmp_path / "run.zarr")
-    for rows in ((0, reader.n_rows + 1), (-1, 2), (3, 2)):
-        with pytest.raises(ValueError, match="are not among"):
-            reader.fingerprints(*rows)
-    with pytest.raises(ValueError, match="are not among"):
-        reader.fingerprints(0, 1, rank=1)
-
-
 def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
     request = Request("a", (1,), SamplingParams(seed=1))
     with TraceWriter(tmp_path / "run.zarr", manifest={}, requests=(request,), ops=("x",)) as writer:
@@ -277,38 +182,3 @@ def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
         took.append(time.thread_time() - begin)
         assert [len(column) for column in columns] == [1_000_000] * 4
     assert min(took) < 1.0
-
-
-def test_sketches_come_back_as_they_were_given(tmp_path: Path, small_chunks: None) -> None:
-    run = Run(length=12)
-    path = tmp_path / "run.zarr"
-    given = []
-    with open_writer(path, sketch_parts=4) as writer:
-        for index, played in enumerate(run.played):
-            shape = (len(played.tokens), len(OPS), 4)
-            given.append(np.random.default_rng(index).standard_normal(shape).astype(np.float32))
-            write_step(writer, played, sketches=given[-1])
-    reader = TraceReader(path)
-    assert reader.has_sketches
-    assert_same_bits(reader.sketches(0, reader.n_rows), np.concatenate(given))
-    assert_same_bits(reader.sketches(5, 23), np.concatenate(given)[5:23])
-    assert examine(path).problems == ()
-    assert zarr.open_group(path, mode="r")["sketches/0"].shape == (reader.n_rows, 4 * len(OPS))
-
-
-def test_a_trace_has_no_sketches_unless_asked(tmp_path: Path) -> None:
-    path = tmp_path / "run.zarr"
-    Run(length=3).record(path)
-    reader = TraceReader(path)
-    assert not reader.has_sketches
-    assert not (path / "sketches").exists()
-    with pytest.raises(ValueError, match="no sketches"):
-        reader.sketches(0, 1)
-
-
-def test_sketches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    played = Run(length=1).played[0]
-    with open_writer(tmp_path / "run.zarr", sketch_parts=4) as writer:
-        for wrong in (None, np.zeros((1, 1, 4), np.float32)):
-            with pytest.raises(ValueError, match="expected sketches of shape"):
-                write_step(writer, played, sketches=wrong)

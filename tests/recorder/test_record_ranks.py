@@ -18,7 +18,7 @@ from detrec.recorder.reader import TraceReader
 from detrec.recorder.record import record, run_recorded
 from detrec.recorder.verify import verify
 from tests.engines.rank_threads import ranks_as_threads
-from tests.recorder.test_writer import content
+from tests.recorder.held import content
 
 
 def config(ranks: int, max_tokens: int = 6, **engine: object) -> ServeConfig:

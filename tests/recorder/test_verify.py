@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,8 +15,9 @@ from detrec.errors import TraceCorrupt, TraceError
 from detrec.recorder.reader import TraceReader
 from detrec.recorder.schema import growing_arrays, tail_layout
 from detrec.recorder.verify import examine, verify
+from tests.recorder.endings import forker
+from tests.recorder.held import URL, assert_holds
 from tests.recorder.runs import OPS, Run, files_of, open_writer, write_step
-from tests.recorder.test_reader import URL, assert_holds
 
 
 def flip(file: Path, at: int, bit: int = 1) -> None:
@@ -157,7 +156,7 @@ def test_a_trace_being_recorded_is_checked_up_to_its_commit(tmp_path: Path, smal
         verify(path)
 
 
-NURSERY = """
+RECORDER = """
 import os, sys
 from tests.recorder.runs import Run, open_writer
 run = Run(length=100)
@@ -176,23 +175,13 @@ for path in sys.stdin:
 def test_a_recorder_killed_at_any_moment_leaves_a_sound_trace_or_none(tmp_path: Path) -> None:
     path, run, moments = tmp_path / "run.zarr", Run(length=100), random.Random(7)
     statuses = []
-    with subprocess.Popen(
-        [sys.executable, "-c", NURSERY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    ) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
+    with forker(RECORDER) as recorder:
         for _ in range(20):
             shutil.rmtree(path, ignore_errors=True)
-            nursery.stdin.write(f"{path}\n")
-            nursery.stdin.flush()
-            recorder = int(nursery.stdout.readline())
+            (process,) = recorder.fork(str(path))
             time.sleep(moments.uniform(0, 0.25))
-            os.kill(recorder, signal.SIGKILL)
-            assert nursery.stdout.readline() == "dead\n"
+            os.kill(process, signal.SIGKILL)
+            recorder.wait()
             if path.exists():
                 reader = TraceReader(path)
                 statuses.append((reader.status, reader.n_steps))

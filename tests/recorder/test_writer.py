@@ -1,6 +1,5 @@
 """However a recorder ends, what it leaves can be read, and only what was recorded shows in it."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,21 +16,9 @@ from detrec.recorder.steps import Record
 from detrec.recorder.store import LocalStore
 from detrec.recorder.verify import verify
 from detrec.recorder.writer import TraceWriter
+from tests.recorder.endings import CtrlC
+from tests.recorder.held import assert_holds, content
 from tests.recorder.runs import OPS, REQUESTS, Run, files_of, open_writer, write_step
-from tests.recorder.test_reader import assert_holds
-
-
-def content(path: Path) -> dict[str, object]:
-    """All that recordings of one run share: every byte but the uuid, wall times and their digests."""
-    files: dict[str, object] = {k: v for k, v in files_of(path) if not k.startswith("steps/seconds/c/")}
-    attributes = json.loads(files.pop("zarr.json"))["attributes"]  # type: ignore[arg-type]
-    for changing in ("uuid", "digest"):
-        del attributes[changing]
-    attributes["digests"] = {
-        k: v for k, v in attributes["digests"].items() if not k.startswith("steps/seconds/c/")
-    }
-    # a string keeps the order of keys
-    return {**files, "root": json.dumps(attributes)}
 
 
 def test_commits_and_threads_cannot_be_seen_in_the_final_bytes(
@@ -110,21 +97,9 @@ def test_an_exception_leaves_a_failed_trace_that_can_be_read(tmp_path: Path, sma
 def test_ctrl_c_inside_a_commit_leaves_every_step_that_was_given(
     tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    # interruptions are counted from the first step
-    run, calls = Run(), -1000
-    for name in ("write", "patch"):
-        original = getattr(LocalStore, name)
-
-        def interrupted(self: LocalStore, *args: object, original=original) -> None:  # type: ignore[no-untyped-def]
-            nonlocal calls
-            calls += 1
-            original(self, *args)
-            if calls == at:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(LocalStore, name, interrupted)
+    run, ctrl_c = Run(), CtrlC(monkeypatch)
     writer = open_writer(tmp_path / "run.zarr", commit_steps=10)
-    calls = 0
+    ctrl_c.after(at)
     with pytest.raises(KeyboardInterrupt), writer:
         run.write(writer)
     reader = TraceReader(tmp_path / "run.zarr")

@@ -93,18 +93,11 @@ def fake_trace(
     **attributes: Any,
 ) -> FakeTrace:
     """A run of `steps`, each its slices, or its slices and events; every cell of every row recorded."""
-    run = []
-    for index, given in enumerate(steps):
-        slices, events = (
-            given if isinstance(given, tuple) and len(given) == 2 and _events(given[1]) else (given, ())
-        )
-        run.append(Step(index, tuple(slices), tuple(events)))
+    run = [_step(index, given) for index, given in enumerate(steps)]
     number = {name: index for index, name in enumerate(ids)}
     rows = [(s.index, number[p.request], at) for s in run for p in s.slices for at in range(p.start, p.stop)]
     draws = [(s.index, number[p.request], p.stop - 1) for s in run for p in s.slices if p.samples]
     step, request, position = _columns(rows, 3)
-    drawn_step, drawn_request, drawn_position = _columns(draws, 3)
-    drew = np.array([token(ids[r], p + 1) for _, r, p in draws], np.int32)
     slices = [
         (number[p.request], p.start, p.stop, KINDS.index(p.kind), p.samples) for s in run for p in s.slices
     ]
@@ -120,30 +113,49 @@ def fake_trace(
         **_named("slices", ("request", "start", "stop", "kind", "samples"), slices),
         **_named("events", ("step", "request", "kind", "tokens"), happened),
     }
-    cells = np.zeros((ranks, len(rows), len(ops)), np.uint64)
-    sampling = {(s, r, p) for s, r, p in draws}
-    for rank in range(ranks):
-        for row, (s, r, p) in enumerate(rows):
-            for op, name in enumerate(ops):
-                if name not in SAMPLE_OPS or (s, r, p) in sampling:
-                    cells[rank, row, op] = place(r, p, OPS.index(name) if name in OPS else 15, rank)
-    drawn = SimpleNamespace(
-        step=drawn_step,
-        request=drawn_request,
-        position=drawn_position,
-        token=drew,
-        taken=drew,
-        logprob=np.full(len(draws), -1.0),
-        margin=np.full(len(draws), 0.25),
-        seed=np.full(len(draws), 42, np.uint64),
-        counter=drawn_position.astype(np.uint64),
-    )
+    drawn = _drawn(draws, [token(ids[r], p + 1) for _, r, p in draws])
     requests = tuple(Request(name, (1, 2), SamplingParams(seed=42)) for name in ids)
-    return FakeTrace(requests, columns, cells, drawn, tuple(ops), **attributes)
+    return FakeTrace(requests, columns, _cells(rows, draws, ops, ranks), drawn, tuple(ops), **attributes)
+
+
+def _step(index: int, given: tuple[Sequence[Slice], Sequence[Event]] | Sequence[Slice]) -> Step:
+    with_events = isinstance(given, tuple) and len(given) == 2 and _events(given[1])
+    slices, events = given if with_events else (given, ())
+    return Step(index, tuple(slices), tuple(events))
 
 
 def _events(given: Any) -> bool:
     return isinstance(given, Sequence) and all(isinstance(event, Event) for event in given)
+
+
+def _drawn(draws: list[tuple[int, int, int]], tokens: list[int]) -> SimpleNamespace:
+    step, request, position = _columns(draws, 3)
+    token = np.array(tokens, np.int32)
+    return SimpleNamespace(
+        step=step,
+        request=request,
+        position=position,
+        token=token,
+        taken=token,
+        logprob=np.full(len(draws), -1.0),
+        margin=np.full(len(draws), 0.25),
+        seed=np.full(len(draws), 42, np.uint64),
+        counter=position.astype(np.uint64),
+    )
+
+
+def _cells(
+    rows: list[tuple[int, int, int]], draws: list[tuple[int, int, int]], ops: Sequence[str], ranks: int
+) -> np.ndarray:
+    cells = np.zeros((ranks, len(rows), len(ops)), np.uint64)
+    sampling = set(draws)
+    for rank in range(ranks):
+        for row, (step, request, position) in enumerate(rows):
+            for op, name in enumerate(ops):
+                if name not in SAMPLE_OPS or (step, request, position) in sampling:
+                    number = OPS.index(name) if name in OPS else 15
+                    cells[rank, row, op] = place(request, position, number, rank)
+    return cells
 
 
 def _columns(rows: list[tuple], width: int) -> list[np.ndarray]:

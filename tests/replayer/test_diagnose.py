@@ -8,42 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detrec.config import serve_config
-from detrec.engines.builtin.bfloat16 import stored
-from detrec.engines.builtin.hf_config import from_hf
 from detrec.engines.builtin.model import op_names
-from detrec.engines.builtin.safetensors import stored_tensors
 from detrec.engines.builtin.seeded import SeededCheckpoint
 from detrec.engines.faults.base import Sighting
 from detrec.errors import ConfigError
 from detrec.recorder.reader import TraceReader
-from detrec.recorder.record import record
-from detrec.replayer.compare import compare
-from detrec.replayer.diagnose import FIELDS, Made, find, inspect
+from detrec.replayer.diagnose import FIELDS, Made, find
 from detrec.replayer.divergence import split_name
-from detrec.replayer.findings import Batches, Draw, Findings, Graft, Reference, Weight
+from detrec.replayer.findings import Draw, Findings, Graft, Reference, Weight
 from detrec.replayer.replay import replay
-from tests.engines.builtin.model_files import QWEN2, write_safetensors
-from tests.engines.small import prompt, request
+from tests.replayer.diagnosing import BORN, GONE, STEADY, recorded
 from tests.replayer.moments import moments
-
-SHARED = prompt(5, 32)
-REQUESTS = [
-    request("a", [*SHARED, *prompt(1, 9)], max_tokens=9),
-    request("b", prompt(2, 20), 1, temperature=0.9, seed=3, repetition_penalty=1.2, max_tokens=9),
-    # its beginning is in the cache by then
-    request("c", [*SHARED, *prompt(3, 5)], 4, temperature=1.1, top_p=0.9, seed=8, max_tokens=6),
-]
-ENGINE = {
-    "max_model_len": 96,
-    "max_num_batched_tokens": 32,
-    "block_size": 16,
-    "enable_prefix_caching": True,
-}
-
-BORN = Graft((), "replayed", "recorded")
-GONE = Graft((), "recorded", "recorded")
-STEADY = Batches(alone=True, permuted=True, padded=True)
 
 Diagnose = Callable[..., Findings]
 
@@ -52,15 +27,7 @@ Diagnose = Callable[..., Findings]
 def traces(tmp_path_factory) -> dict[str, str]:
     """The workload recorded at either level."""
     folder = tmp_path_factory.mktemp("traces")
-    for level in ("op", "layer"):
-        settings = {
-            "model": "builtin:qwen2-tiny",
-            "engine": ENGINE,
-            "requests": REQUESTS,
-            "record": {"level": level},
-        }
-        record(serve_config(settings), str(folder / level))
-    return {level: str(folder / level) for level in ("op", "layer")}
+    return {level: recorded(folder / level, level) for level in ("op", "layer")}
 
 
 @pytest.fixture
@@ -195,62 +162,6 @@ def test_a_race_is_not_taken_for_the_batch(diagnosed):
     assert found.graft.unequal_inputs == ()
 
 
-def test_what_raced_once_may_not_race_again(traces, tmp_path):
-    """The replay diverged, and the second one, without the fault, does not: said, and no failure."""
-    again = str(tmp_path / "replayed")
-    fault = "bitflip:step=4,op=1.attn,bit=27"
-    done = replay(traces["op"], again, fault=fault)
-    found = find(TraceReader(traces["op"]), TraceReader(again), done.comparison, Made())
-    assert (found.again, found.reference, found.replays) == ("recorded", Reference(True), 2)
-    assert found.graft == GONE
-    assert (found.difference.elements, found.difference.pattern) == (0, "nothing")
-
-
-def test_a_recording_that_cannot_be_reproduced_is_said_so(tmp_path):
-    """The fault was in the recording: the reference, without it, has other bits, and grafts nothing."""
-    recorded, again = str(tmp_path / "recorded"), str(tmp_path / "replayed")
-    settings = {"model": "builtin:qwen2-tiny", "engine": ENGINE, "requests": REQUESTS}
-    record(serve_config(settings), recorded, fault="bitflip:step=4,op=1.attn,bit=27")
-    done = replay(recorded, again)
-    found = find(TraceReader(recorded), TraceReader(again), done.comparison, Made())
-    assert (found.reference, found.again) == (Reference(False), "replayed")
-    assert (found.graft, found.difference, found.cache) == (None, None, None)
-    assert found.repeats.distinct == 1
-    assert found.batches == STEADY
-
-
-def test_a_reference_that_cannot_be_loaded_leaves_what_the_replay_shows(traces, tmp_path, monkeypatch):
-    again, said = str(tmp_path / "replayed"), []
-    fault = "split_k_by_batch:step=3,op=1.qkv,rows=24"
-    done = replay(traces["op"], again, fault=fault)
-    recorded = TraceReader(traces["op"])
-    recorded.manifest["config"]["model"] = str(tmp_path / "gone.gguf")
-    made = Made(overrides=("model=builtin:qwen2-tiny",), fault=fault, notify=said.append)
-    found = find(recorded, TraceReader(again), done.comparison, made)
-    assert (found.reference, found.graft, found.replays, found.again) == (None, None, 1, "replayed")
-    assert (found.repeats.distinct, found.batches) == (1, replace(STEADY, padded=False))
-    (told,) = said
-    assert told.startswith("diagnosis: the reference could not be run: ")
-    assert "gone.gguf" in told
-
-
-def test_two_traces_alone_show_what_they_show(traces, tmp_path):
-    other = str(tmp_path / "other")
-    settings = {"model": "builtin:qwen2-tiny", "engine": ENGINE, "requests": REQUESTS}
-    record(serve_config(settings), other, fault="seed_drift:step=3")
-    sides = TraceReader(traces["op"]), TraceReader(other)
-    comparison = compare(*sides)
-    found = inspect(*sides, comparison)
-    assert found.draw == Draw(3, 7, found.first.position, found.first.position, equal_logprobs=True)
-    assert (found.first, found.field, found.weights) == (comparison.first, "sample", ())
-    assert found.kernels == comparison.kernels
-    measured = (found.reference, found.graft, found.repeats, found.batches, found.difference, found.cache)
-    assert measured == (None,) * 6
-    assert (found.again, found.replays) == (None, 0)
-    with pytest.raises(ValueError, match="without a divergent cell"):
-        inspect(sides[0], sides[0], compare(sides[0], sides[0]))
-
-
 def test_both_sides_tensors_can_be_kept(diagnosed, tmp_path):
     folder = tmp_path / "kept" / "here"
     found = diagnosed("bitflip:step=4,op=1.attn,row=1,element=3,bit=9", keep_tensors=folder)
@@ -285,32 +196,3 @@ def test_every_op_is_known_by_the_field_that_runs_it(model):
     ran = {name: moment.field for name, moment in moments(model=model).items()}
     names = op_names(SeededCheckpoint(model).config)
     assert {name: FIELDS[split_name(name)[1]] for name in names} == ran
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-def test_a_bit_that_was_flipped_in_the_models_file_is_named(tmp_path, dtype):
-    (tmp_path / "config.json").write_text(json.dumps(QWEN2))
-    shapes = from_hf(QWEN2, None, where="config.json").shapes()
-    draw = np.random.default_rng(2)
-    tensors = {name: draw.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
-    weights = tmp_path / "model.safetensors"
-    write_safetensors(
-        weights,
-        {name: stored(x, "bfloat16" if dtype is np.uint16 else "float32") for name, x in tensors.items()},
-    )
-    data = {"model": str(tmp_path), "engine": {"max_model_len": 64}, "requests": [
-        {"prompt_token_ids": [5, 6, 7], "sampling": {"temperature": 0, "max_tokens": 3, "ignore_eos": True}}
-    ]}  # fmt: skip
-    record(serve_config(data), str(tmp_path / "run.zarr"))
-
-    name, element, bit = "model.layers.1.mlp.up_proj.weight", 77, 6
-    tensor, content = stored_tensors(weights)[name], bytearray(weights.read_bytes())
-    content[tensor.start + element * np.dtype(dtype).itemsize] ^= 1 << bit
-    weights.write_bytes(content)
-    found = replay(str(tmp_path / "run.zarr"), diagnose=True)
-
-    assert found.comparison.verdict == "diverged"
-    assert found.diagnosis is not None
-    assert (found.comparison.first.layer, found.comparison.first.op) == (1, "gate_up")
-    assert found.diagnosis.cause == "corruption"
-    assert f"bit {bit} of element {element} of {name}" in found.diagnosis.summary

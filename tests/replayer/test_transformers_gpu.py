@@ -2,12 +2,10 @@
 
 import pytest
 
-from detrec.config import serve_config
 from detrec.engines.builtin import seeded
-from detrec.recorder.record import record
 from detrec.replayer.replay import replay
 from tests.engines.small import prompt, request
-from tests.engines.transformers.tiny import REASON
+from tests.replayer.foreign import recorded
 
 pytestmark = pytest.mark.gpu
 
@@ -22,28 +20,19 @@ def wide():
         yield
 
 
-def recorded(path, **engine):
-    for package in ("torch", "transformers"):
-        pytest.importorskip(package, reason=REASON)
-    settings = {"name": "transformers", "device": "gpu", "dtype": "bfloat16", "max_batch_tokens": 64}
-    config = {
-        "model": "builtin:wide",
-        "engine": {**settings, **engine},
-        "requests": REQUESTS,
-        "record": {"sketch": True},
-    }
-    record(serve_config(config), str(path))
-    return str(path)
+def on_gpu(path, **engine):
+    settings = {"device": "gpu", "dtype": "bfloat16", "max_batch_tokens": 64}
+    return recorded(path, REQUESTS, "wide", **{**settings, **engine})
 
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory):
-    return recorded(tmp_path_factory.mktemp("plain") / "run.zarr")
+    return on_gpu(tmp_path_factory.mktemp("plain") / "run.zarr")
 
 
 @pytest.fixture(scope="module")
 def invariant(tmp_path_factory):
-    return recorded(tmp_path_factory.mktemp("invariant") / "run.zarr", invariant_kernels=True)
+    return on_gpu(tmp_path_factory.mktemp("invariant") / "run.zarr", invariant_kernels=True)
 
 
 def test_a_replay_is_identical(trace):
@@ -78,7 +67,7 @@ def test_with_invariant_kernels_another_batch_composition_is_identical(invariant
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_with_invariant_kernels_the_same_holds_in(tmp_path, dtype):
-    path = recorded(tmp_path / "run.zarr", invariant_kernels=True, dtype=dtype)
+    path = on_gpu(tmp_path / "run.zarr", invariant_kernels=True, dtype=dtype)
     done = replay(path, mode="tokens", overrides=["engine.max_batch_tokens=5"])
     assert done.comparison.verdict == "identical"
 

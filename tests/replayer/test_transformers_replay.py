@@ -2,44 +2,23 @@
 
 import pytest
 
-from detrec.config import serve_config
 from detrec.recorder.reader import TraceReader
-from detrec.recorder.record import record
 from detrec.replayer.replay import replay
 from tests.engines.small import prompt, request
-from tests.engines.transformers.tiny import REASON
+from tests.replayer.foreign import recorded
 
 REQUESTS = [request("a", prompt(1, 20)), request("b", prompt(2, 7)), request("c", prompt(3, 12), arrival=2)]
 
 
-def recorded(path, **engine):
-    for package in ("torch", "transformers"):
-        pytest.importorskip(package, reason=REASON)
-    config = serve_config(
-        {
-            "model": "builtin:qwen2-tiny",
-            "engine": engine or {"name": "transformers", "max_batch_tokens": 16},
-            "requests": REQUESTS,
-            "record": {"sketch": True},
-        }
-    )
-    record(config, str(path))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory):
-    return recorded(tmp_path_factory.mktemp("plain") / "run.zarr")
+    return recorded(tmp_path_factory.mktemp("plain") / "run.zarr", REQUESTS, max_batch_tokens=16)
 
 
 @pytest.fixture(scope="module")
 def invariant(tmp_path_factory):
-    return recorded(
-        tmp_path_factory.mktemp("invariant") / "run.zarr",
-        name="transformers",
-        max_batch_tokens=16,
-        invariant_kernels=True,
-    )
+    path = tmp_path_factory.mktemp("invariant") / "run.zarr"
+    return recorded(path, REQUESTS, max_batch_tokens=16, invariant_kernels=True)
 
 
 def test_a_replay_is_identical(trace):
@@ -83,7 +62,7 @@ def test_with_invariant_kernels_the_built_in_engine_is_identical(invariant):
 
 
 def test_a_recording_of_the_built_in_engine_replays_on_transformers(tmp_path):
-    path = recorded(tmp_path / "own.zarr", name="builtin", max_num_batched_tokens=16)
+    path = recorded(tmp_path / "own.zarr", REQUESTS, name="builtin", max_num_batched_tokens=16)
     done = replay(path, overrides=["engine.name=transformers"], by_sketch=True)
     assert done.tolerance.first is None
     assert done.comparison.tokens.equal

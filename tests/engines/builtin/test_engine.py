@@ -1,45 +1,12 @@
-"""The engine's loop: what it yields and when, where a text ends, whose tokens count, and what seeds it."""
-
-from dataclasses import replace
-from typing import ClassVar
+"""The engine's loop: what it yields and when, whose tokens count, and what seeds it."""
 
 import numpy as np
 import pytest
 
-from detrec.config import DEFAULT_SEED, serve_config
+from detrec.config import DEFAULT_SEED
 from detrec.engines.base import EventKind
-from detrec.engines.builtin.engine import BuiltinEngine
-from detrec.engines.builtin.requests import resolve_requests
-from detrec.engines.builtin.seeded import SeededCheckpoint
-from tests.bits import assert_same_bits
+from tests.engines.builtin.one_text import DRAWN, LENGTH, PROMPT, finished
 from tests.engines.small import prompt, request, started, tokens, told
-
-PROMPT = prompt(1, 20)
-LENGTH = 12
-DRAWN = {"temperature": 1.0, "max_tokens": LENGTH, "ignore_eos": True}
-
-
-@pytest.fixture(scope="module")
-def text() -> list[int]:
-    """What the model says after PROMPT, by the default seed, never stopped: no two tokens are equal."""
-    output = tokens(started([request("r", PROMPT, **DRAWN)]))["r"]
-    assert len(set(output)) == len(output) == LENGTH
-    return output
-
-
-def finished(engine) -> tuple[list[int], str]:
-    """Output and reason of the request `r`."""
-    probe = told(engine, names=set())
-    reasons = [sample.finish for sample in probe.samples if sample.request == "r"]
-    assert not any(reasons[:-1])
-    output = engine.states["r"].output
-    assert (EventKind.FINISHED, "r", len(output)) in [(e.kind, e.request, e.tokens) for e in probe.finished]
-    assert engine.blocks.free == engine.blocks.num_blocks
-    return output, reasons[-1]
-
-
-def stopped(**sampling) -> tuple[list[int], str]:
-    return finished(started([request("r", PROMPT, **{**DRAWN, **sampling})]))
 
 
 class TestStreaming:
@@ -95,64 +62,6 @@ class TestStreaming:
             assert sample.taken == sample.token
 
 
-class TestStopping:
-    def test_at_max_tokens(self, text):
-        assert stopped(max_tokens=5) == (text[:5], "length")
-        assert stopped(max_tokens=1) == (text[:1], "length")
-
-    def test_at_max_model_len(self, text):
-        engine = started([request("r", PROMPT, **DRAWN)], max_model_len=len(PROMPT) + 4)
-        assert finished(engine) == (text[:4], "length")
-
-    def test_at_a_stop_token_which_is_kept(self, text):
-        assert stopped(stop_token_ids=[511, text[3]]) == (text[:4], "stop")
-
-    def test_at_a_stop_token_that_is_also_the_last_allowed(self, text):
-        assert stopped(stop_token_ids=[text[3]], max_tokens=4) == (text[:4], "stop")
-
-    def test_at_a_stop_string_that_spans_tokens(self, text):
-        decode = SeededCheckpoint("qwen2-tiny").tokenizer().decode
-        whole = decode(text)
-        for stop in (whole[8:11], whole[2], whole[-3:]):
-            count = next(n for n in range(1, LENGTH + 1) if stop in decode(text[:n]))
-            assert stopped(stop=["no such text", stop]) == (text[:count], "stop")
-        assert stopped(stop=["no such text"]) == (text, "length")
-
-    def eos(self, token, **sampling):
-        """The same run by a model whose end of text is `token`."""
-        checkpoint = SeededCheckpoint("qwen2-tiny")
-        checkpoint.config = replace(checkpoint.config, eos_token_ids=(511, token))
-        one = request("r", PROMPT, **{**DRAWN, "ignore_eos": False, **sampling})
-        data = {"model": "builtin:qwen2-tiny", "engine": {"max_model_len": 128}, "requests": [one]}
-        config = serve_config(data)
-        return finished(BuiltinEngine(config, checkpoint, resolve_requests(config, checkpoint)))
-
-    def test_at_the_end_of_the_text(self, text):
-        assert self.eos(text[3]) == (text[:4], "stop")
-
-    def test_not_at_the_end_of_the_text_if_it_is_ignored(self, text):
-        assert self.eos(text[3], ignore_eos=True) == (text, "length")
-
-    def test_min_tokens_keeps_the_end_of_the_text_away(self, text):
-        output, _ = self.eos(text[3], min_tokens=8)
-        assert len(output) > 8
-        assert output[:3] == text[:3]
-        assert text[3] not in output[:8]
-
-    def test_min_tokens_keeps_stop_tokens_away_but_not_an_ignored_end(self, text):
-        output, _ = self.eos(text[3], min_tokens=8, ignore_eos=True, stop_token_ids=[text[5]])
-        assert output[:5] == text[:5]
-        assert text[5] not in output[:8]
-
-    def test_min_tokens_keeps_a_stop_string_away(self, text):
-        stop = SeededCheckpoint("qwen2-tiny").tokenizer().decode(text[:1])
-        assert stopped(stop=[stop]) == (text[:1], "stop")
-        assert stopped(stop=[stop], min_tokens=6) == (text[:6], "stop")
-
-    def test_min_tokens_allows_what_comes_after_them(self, text):
-        assert stopped(stop_token_ids=[text[3]], min_tokens=3) == (text[:4], "stop")
-
-
 class TestForcedTokens:
     FORCED = (7, 300, 12, 0)
 
@@ -192,56 +101,10 @@ class TestForcedTokens:
         assert len(engine.blocks.tables["r"]) == 2
 
 
-class TestPenalties:
-    HARD: ClassVar = {"repetition_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.25}
-
-    def rows(self, **sampling):
-        """Logits and penalised logits of each draw, after the same forced tokens; and what had been seen."""
-        forced = [7, 300, 7]
-        both = [request("r", PROMPT, **DRAWN, **sampling), request("other", PROMPT[:3], **DRAWN)]
-        rows = told(started(both, start={"forced": {"r": forced, "other": [1] * 8}})).rows()
-        for count in range(len(forced)):
-            position = len(PROMPT) - 1 + count
-            (_, before), (_, after) = (rows[op, "r", position][0] for op in ("logits", "logits_penalised"))
-            yield before, after, forced[:count]
-        for (op, of, position), ((_, row),) in rows.items():
-            if (op, of) == ("logits_penalised", "other"):
-                assert_same_bits(row, rows["logits", "other", position][0][1])
-
-    @pytest.mark.parametrize("seed", [{}, {"seed": 3, "top_k": 5, "top_p": 0.5, "min_p": 0.1}])
-    def test_neutral_ones_leave_every_bit(self, seed):
-        for before, after, _ in self.rows(**seed):
-            assert_same_bits(before, after)
-
-    @pytest.mark.parametrize("name", [*HARD, ""])
-    def test_others_change_what_was_seen_and_nothing_else(self, name):
-        chosen = {name: self.HARD[name]} if name else self.HARD
-        for before, after, output in self.rows(**chosen):
-            # repetition looks at the prompt too
-            seen = {*output, *(PROMPT if "repetition_penalty" in chosen else ())}
-            assert set(np.flatnonzero(before != after).tolist()) == seen
-
-    def test_mean_what_their_names_say(self):
-        *_, (before, after, output) = self.rows(**self.HARD)
-        assert output == [7, 300]
-        *_, (before, after, _) = self.rows(**{**self.HARD, "repetition_penalty": 1.0})
-        assert after[7] == pytest.approx(before[7] - 0.75, abs=1e-5)
-
-    def test_count_every_repetition(self):
-        forced = {"r": [7, 7, 7, 9]}
-        engine = started([request("r", [1], **DRAWN, frequency_penalty=0.5)], start={"forced": forced})
-        rows = told(engine).rows()
-        lost = [
-            rows["logits", "r", position][0][1][7] - rows["logits_penalised", "r", position][0][1][7]
-            for position in range(4)
-        ]
-        assert lost == pytest.approx([0, 0.5, 1.0, 1.5], abs=1e-5)
-
-
 class TestSeeds:
-    def drawn(self, seed=None, **engine) -> tuple[list[int], set[int]]:
-        sampling = {**DRAWN, **({} if seed is None else {"seed": seed})}
-        built = started([request("r", PROMPT, **sampling)], **engine)
+    def drawn(self, engine=None, **sampling) -> tuple[list[int], set[int]]:
+        """Output and seeds of the request `r`, with settings of the engine and of its sampling."""
+        built = started([request("r", PROMPT, **DRAWN, **sampling)], **(engine or {}))
         probe = told(built, names=set())
         return built.states["r"].output, {sample.seed for sample in probe.samples}
 
@@ -253,22 +116,15 @@ class TestSeeds:
         seven, seeds = self.drawn(seed=7)
         assert seeds == {7}
         assert seven != text
-        assert self.drawn(seed=None) == (text, {42})
-        engine = {"seed": 7}
-        assert self.of_engine(engine) == (seven, {7})
-        assert self.of_engine(engine, seed=42) == (text, {42})
-
-    def of_engine(self, engine, **sampling):
-        built = started([request("r", PROMPT, **DRAWN, **sampling)], **engine)
-        probe = told(built, names=set())
-        return built.states["r"].output, {sample.seed for sample in probe.samples}
+        assert self.drawn({"seed": 7}) == (seven, {7})
+        assert self.drawn({"seed": 7}, seed=42) == (text, {42})
 
     def test_zero_is_a_seed(self, text):
         zero, seeds = self.drawn(seed=0)
         assert seeds == {0}
         assert zero != text
-        assert self.of_engine({"seed": 7}, seed=0) == (zero, {0})
-        assert self.of_engine({"seed": 0}) == (zero, {0})
+        assert self.drawn({"seed": 7}, seed=0) == (zero, {0})
+        assert self.drawn({"seed": 0}) == (zero, {0})
 
     def test_nobody_chose_is_random_and_kept_when_not_deterministic(self):
         engines = [started([request("r", PROMPT, **DRAWN)], deterministic=False) for _ in range(2)]

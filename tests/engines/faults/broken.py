@@ -5,7 +5,10 @@ from typing import Any
 
 from detrec.engines.base import Step
 from detrec.engines.faults.base import Sighting
-from tests.engines.small import Told, started, told
+from tests.engines.small import Told, prompt, request, started, told
+
+ENGINE = {"max_num_batched_tokens": 20}
+"""What cuts the prompts of `pair` into chunks."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Broken:
             drawn = [every[row] for row in step.sample_rows]
             for name, output, _ in ops:
                 places = every if len(output) == len(every) else drawn
-                for (request, position), row in zip(places, output, strict=True):
+                for (owner, position), row in zip(places, output, strict=True):
                     # a row computed twice is computed twice alike
-                    (_, expected), *_ = rows[name, request, position]
+                    (_, expected), *_ = rows[name, owner, position]
                     if row.tobytes() != expected.tobytes():
-                        return Sighting(step.index, request, position, name)
+                        return Sighting(step.index, owner, position, name)
         return None
 
     def kernels(self, name: str) -> list[tuple[int, str]]:
@@ -40,6 +43,11 @@ class Broken:
         """What op `name` gave in step `step`."""
         (found,) = (output for op, output, _ in run.ops[step] if op == name)
         return found
+
+
+def pair(seed: int = 1) -> list[dict[str, Any]]:
+    """Two requests, of which one comes later: chunks beside decodes."""
+    return [request("a", prompt(seed, 24), max_tokens=6), request("b", prompt(seed + 1, 17), 1, max_tokens=6)]
 
 
 def broken(fault: str, requests: list[dict[str, Any]], *, follow: bool = False, **engine: Any) -> Broken:

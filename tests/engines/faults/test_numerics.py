@@ -5,21 +5,14 @@ import pytest
 
 from detrec.engines.faults.numerics import rebased
 from detrec.kernels.cpu.rope import inv_freq, rope_tables
-from tests.engines.faults.broken import assert_seen, broken
+from tests.engines.faults.broken import ENGINE, assert_seen, broken, pair
 from tests.engines.faults.rows import changed
-from tests.engines.small import prompt, request
-
-ENGINE = {"max_num_batched_tokens": 20}
-
-
-def requests(seed: int) -> list[dict]:
-    return [request("a", prompt(seed, 24), max_tokens=6), request("b", prompt(seed + 1, 17), 1, max_tokens=6)]
 
 
 @pytest.mark.parametrize("seed", [1, 5, 9])
 @pytest.mark.parametrize(("step", "op"), [(0, "0.act"), (2, "2.act"), (4, "3.act")])
 def test_another_formula_changes_its_op_from_its_step_on(step, op, seed):
-    run = broken(f"silu_by_tanh:step={step},op={op}", requests(seed), follow=True, **ENGINE)
+    run = broken(f"silu_by_tanh:step={step},op={op}", pair(seed), follow=True, **ENGINE)
     first = assert_seen(run, "silu_by_tanh")
     assert (first.step, first.name) == (step, op)
     assert len({kernel for _, kernel in run.kernels(op)}) == 1
@@ -31,7 +24,7 @@ def test_another_formula_changes_its_op_from_its_step_on(step, op, seed):
 @pytest.mark.parametrize("seed", [1, 5, 9])
 @pytest.mark.parametrize(("step", "layer"), [(0, 0), (2, 1), (4, 3)])
 def test_another_base_turns_every_row_but_those_at_position_0(step, layer, seed):
-    run = broken(f"wrong_rope_base:step={step},layer={layer}", requests(seed), follow=True, **ENGINE)
+    run = broken(f"wrong_rope_base:step={step},layer={layer}", pair(seed), follow=True, **ENGINE)
     first = assert_seen(run, "wrong_rope_base")
     assert (first.step, first.name) == (step, f"{layer}.rope_q")
     expected = {
@@ -57,6 +50,6 @@ def test_the_turned_tables_are_those_of_the_other_base():
 
 @pytest.mark.parametrize("fault", ["silu_by_tanh:step=99", "wrong_rope_base:step=99"])
 def test_a_step_that_never_comes_changes_nothing_and_is_told(fault):
-    run = broken(fault, requests(1), **ENGINE)
+    run = broken(fault, pair(1), **ENGINE)
     assert run.notices == [f"fault {fault.partition(':')[0]}: changed no bit in this run"]
     assert run.first() is None

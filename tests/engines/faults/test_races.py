@@ -5,22 +5,15 @@ import pytest
 
 from detrec.kernels.cpu.packed import pack_weight
 from detrec.kernels.cpu.split_k import racing_matmul
-from tests.engines.faults.broken import assert_seen, broken
+from tests.engines.faults.broken import ENGINE, assert_seen, broken, pair
 from tests.engines.faults.rows import changed
-from tests.engines.small import prompt, request
 from tests.kernels.lanes import rough
-
-ENGINE = {"max_num_batched_tokens": 20}
-
-
-def requests(seed: int) -> list[dict]:
-    return [request("a", prompt(seed, 24), max_tokens=6), request("b", prompt(seed + 1, 17), 1, max_tokens=6)]
 
 
 @pytest.mark.parametrize("seed", [1, 5, 9])
 @pytest.mark.parametrize(("step", "op"), [(0, "0.qkv"), (3, "1.o_partial"), (5, "logits")])
 def test_it_changes_bits_in_its_step_and_its_op_under_the_kernels_own_name(step, op, seed):
-    run = broken(f"racing_matmul:step={step},op={op}", requests(seed), follow=True, **ENGINE)
+    run = broken(f"racing_matmul:step={step},op={op}", pair(seed), follow=True, **ENGINE)
     first = assert_seen(run, "racing_matmul")
     assert (first.step, first.name) == (step, op)
     assert min(changed(run, op)) == step
@@ -41,12 +34,12 @@ def test_repeated_on_one_input_it_gives_several_outputs_all_close_to_the_right_o
 
 
 def test_a_rare_race_spares_most_calls():
-    run = broken("racing_matmul:step=0,op=0.qkv,percent=20", requests(1), follow=True, **ENGINE)
+    run = broken("racing_matmul:step=0,op=0.qkv,percent=20", pair(1), follow=True, **ENGINE)
     # with every step of ten hit it would not be rare: 0.2^10
     assert len(changed(run, "0.qkv")) < len(run.wrong.steps)
 
 
 def test_a_step_that_never_comes_changes_nothing_and_is_told():
-    run = broken("racing_matmul:step=99", requests(1), **ENGINE)
+    run = broken("racing_matmul:step=99", pair(1), **ENGINE)
     assert run.notices == ["fault racing_matmul: changed no bit in this run"]
     assert run.first() is None

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from detrec.errors import ConfigError
-from tests.engines.faults.broken import assert_seen, broken
+from tests.engines.faults.broken import ENGINE, assert_seen, broken, pair
 from tests.engines.faults.rows import changed
-from tests.engines.small import prompt, request, started, told
-
-ENGINE = {"max_num_batched_tokens": 20}
-
-
-def requests(seed: int = 1) -> list[dict]:
-    return [request("a", prompt(seed, 24), max_tokens=6), request("b", prompt(seed + 1, 17), 1, max_tokens=6)]
+from tests.engines.small import request, started, told
 
 
 def stored(engine: Any, op: str) -> np.ndarray:
@@ -43,7 +37,7 @@ def test_one_bit_of_one_element_is_turned_and_stays(dtype, step, op, element, bi
     fault = f"weight_bitflip:step={step},op={op},element={element},bit={bit}"
     notices: list[str] = []
     right, wrong = (
-        started(requests(), start=start, dtype=dtype, **ENGINE)
+        started(pair(), start=start, dtype=dtype, **ENGINE)
         for start in ({}, {"fault": fault, "notify": notices.append})
     )
     told(right)
@@ -57,7 +51,7 @@ def test_one_bit_of_one_element_is_turned_and_stays(dtype, step, op, element, bi
 @pytest.mark.parametrize("seed", [1, 5, 9])
 @pytest.mark.parametrize(("step", "op"), [(0, "0.qkv"), (3, "1.gate_up"), (5, "3.o_partial")])
 def test_the_first_bit_is_in_its_step_and_its_op_under_the_kernels_own_name(step, op, seed):
-    run = broken(f"weight_bitflip:step={step},op={op}", requests(seed), follow=True, **ENGINE)
+    run = broken(f"weight_bitflip:step={step},op={op}", pair(seed), follow=True, **ENGINE)
     first = assert_seen(run, "weight_bitflip")
     assert (first.step, first.name) == (step, op)
     assert {kernel for _, kernel in run.kernels(op)} == {"cpu.matmul fma-chain k=0..K"}
@@ -93,11 +87,11 @@ def test_a_row_of_an_embedding_shows_where_it_is_first_read(model, tied):
 )
 def test_a_bit_that_is_not_there_is_refused(parameters, message):
     with pytest.raises(ConfigError) as refused:
-        broken(f"weight_bitflip:step=1,{parameters}", requests(), **ENGINE)
+        broken(f"weight_bitflip:step=1,{parameters}", pair(), **ENGINE)
     assert str(refused.value) == f"--fault weight_bitflip: {message}"
 
 
 def test_a_step_that_never_comes_changes_nothing_and_is_told():
-    run = broken("weight_bitflip:step=99", requests(), **ENGINE)
+    run = broken("weight_bitflip:step=99", pair(), **ENGINE)
     assert run.notices == ["fault weight_bitflip: changed no bit in this run"]
     assert run.first() is None

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.kernels.gpu.device import FLOATS
-from tests.kernels.gpu.rank_cases import LIMIT_S
 from tests.kernels.gpu.rank_sums import differing, parts_of, summed
+from tests.kernels.gpu.rank_trouble import LIMIT_S
 
 ROOT = Path(__file__).parents[3]
 
