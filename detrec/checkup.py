@@ -2,10 +2,11 @@
 
 import os
 import platform
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from detrec.printable import line
+from detrec.printable import counted, line
 
 PACKAGES = (
     "fastdeploy-gpu",
@@ -126,9 +127,10 @@ def _matmul_is_batch_invariant() -> bool:
 def to_text(facts: dict[str, Any]) -> str:
     """The same facts for a reader; what is wrong comes with what to do."""
     installed = ", ".join(f"{name} {v}" for name, v in facts["packages"].items() if v)
+    threads = counted(facts["threads"] or 1, "thread")
     lines = [
         f"{'healthy' if facts['healthy'] else 'not healthy'}: detrec {facts['detrec']}, "
-        f"Python {facts['python']}, {facts['cpu'] or facts['machine']}, {facts['threads']} threads",
+        f"Python {facts['python']}, {facts['cpu'] or facts['machine']}, {threads}",
         f"  packages    {installed}",
     ]
     lines += [f"  gpu         {_gpu(about)}" for about in facts["gpus"]]
@@ -157,22 +159,26 @@ def _replay(outlook: dict[str, Any]) -> list[str]:
     """Can the trace be replayed here, why, and with which command."""
     words = {"yes": "can be replayed here bit for bit", "no": "cannot be replayed here bit for bit"}
     said = words.get(outlook["verdict"], "may or may not have the same bits here: a replay will tell")
-    trace = line(outlook["trace"])
-    lines = [f"  {trace}: {said}"]
+    lines = [f"  {line(outlook['trace'])}: {said}"]
     lines += [f"              {reason}" for reason in outlook["reasons"]]
     if outlook["verdict"] != "no":
-        sets = "".join(f" --set {text}" for text in outlook["overrides"])
-        lines.append(f"              detrec replay {trace}{sets}")
+        sets = [word for text in outlook["overrides"] for word in ("--set", text)]
+        lines.append(f"              {_command('replay', outlook['trace'], *sets)}")
     return lines
 
 
 def _record(record: dict[str, Any], holes: list[str]) -> list[str]:
     """Can the serve.yaml be recorded here, and with which command; and that nothing is amiss, if so."""
     can = record["verdict"] == "yes"
-    lines = [f"  {record['config']}: can{'' if can else 'not'} be recorded here"]
+    lines = [f"  {line(record['config'])}: can{'' if can else 'not'} be recorded here"]
     lines += [f"              {reason}" for reason in record["reasons"]]
     if can:
-        lines.append(f"              detrec record {record['config']}")
+        lines.append(f"              {_command('record', record['config'])}")
     if not holes:
         lines.append("              nothing in it is known to leave bits to chance")
     return lines
+
+
+def _command(*words: str) -> str:
+    """A line for a shell."""
+    return line(shlex.join(["detrec", *words]))

@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "diff": ("detrec diff run.zarr other.zarr", "detrec diff run.zarr other.zarr --by sketch --json"),
     "explore": (
         "detrec explore run.zarr",
-        "detrec explore run.zarr other.zarr --at 'r3:45 14.attn' --fault bitflip",
+        "detrec explore run.zarr other.zarr --at 'greedy:92 1.attn' --fault bitflip",
     ),
     "report": (
         "detrec report run.zarr other.zarr -o report.html",

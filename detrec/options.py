@@ -43,7 +43,7 @@ FaultName = Annotated[
         metavar="NAME",
         callback=_filled,
         autocompletion=_faults,
-        help="Inject a known cause: NAME[:key=value,...], as detrec faults lists them.",
+        help="Inject a known cause: NAME or NAME:KEY=VALUE,... as detrec faults lists them.",
     ),
 ]
 MadeByFault = Annotated[
@@ -59,8 +59,8 @@ MadeByFault = Annotated[
 Mode = Annotated[
     str,
     typer.Option(
-        help="Force schedule and tokens, tokens alone, or nothing.",
-        metavar="schedule|tokens|free",
+        help="schedule forces steps and tokens, tokens forces tokens alone, free nothing.",
+        metavar="MODE",
         callback=_filled,
         autocompletion=_one_of(*MODES),
     ),
@@ -70,7 +70,7 @@ MadeByMode = Annotated[
     typer.Option(
         "--mode",
         help="OTHER was replayed in this --mode.",
-        metavar="schedule|tokens|free",
+        metavar="MODE",
         callback=_filled,
         autocompletion=_one_of(*MODES),
     ),
@@ -93,7 +93,7 @@ At = Annotated[
         "--at",
         metavar="PLACE",
         callback=_filled,
-        help="Where the explorer opens: 'r3:45 14.attn', 'step 12'.",
+        help="Where the explorer opens: 'greedy:90 1.qkv', 'step 12'.",
     ),
 ]
 By = Annotated[
@@ -157,7 +157,7 @@ File = Annotated[
 About = Annotated[
     str | None,
     typer.Option(
-        "--at", help="What to tell of: 'r3:45 14.attn', 'step 12'.", metavar="PLACE", callback=_filled
+        "--at", help="What to tell of: 'greedy:90 1.qkv', 'step 12'.", metavar="PLACE", callback=_filled
     ),
 ]
 Cause = Annotated[

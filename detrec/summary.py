@@ -1,6 +1,7 @@
 """What a trace holds, for `detrec record` and `detrec info`."""
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from detrec.report_ranks import disagree
 TEXT_WIDTH = 72
 WIDTH = 98
 """Of what stands behind a label."""
+_JOINT = "\xa0"
 
 
 def recorded(recording: Recording) -> str:
@@ -127,9 +129,11 @@ def _plain(value: Any) -> str:
 
 
 def _wrapped(label: str, text: str) -> Iterator[str]:
-    """Lines of `text` behind its label."""
-    for index, part in enumerate(textwrap.wrap(text, WIDTH, break_on_hyphens=False)):
-        yield f"  {'' if index else label:8}  {part}"
+    """Lines of `text` behind its label; a setting and its value are not parted."""
+    # no blank to textwrap, and nothing that a printable text holds
+    joined = re.sub(r"(?<!,) ", _JOINT, text)
+    for index, part in enumerate(textwrap.wrap(joined, WIDTH, break_on_hyphens=False)):
+        yield f"  {'' if index else label:8}  {part.replace(_JOINT, ' ')}"
 
 
 def to_text(data: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from detrec.printable import counted
 from detrec.replayer.survey.cell import State
 from detrec.story.drawing import heat_map, line_of
 from detrec.story.maps import LETTERS
@@ -27,7 +28,6 @@ _WORDS = {
     "incomplete": "Could not tell",
     None: "One run",
 }
-_DIFFERENT = ("born", "inherited", "missing", "corrupt")
 
 
 def to_html(facts: Mapping[str, Any]) -> str:
@@ -77,7 +77,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=_number, short=_short, plain=json.dumps, shown_token=_shown_token)
+    environment.globals.update(number=_number, counted=counted, short=_short, plain=json.dumps)
+    environment.globals.update(shown_token=_shown_token)
     return environment
 
 
@@ -108,26 +109,20 @@ def _states(maps: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _marked(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The row, the first of its ops that is not equal marked as such."""
+    """The row, the op that it is told around marked as such."""
     if row is None:
         return None
-    first = _first(row)
-    return {**row, "ops": [{**op, "is_first": index == first} for index, op in enumerate(row["ops"])]}
+    return {**row, "ops": [{**op, "is_here": index == row["at"]} for index, op in enumerate(row["ops"])]}
 
 
 def _near(row: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The ops around the first that is not equal; where all are, the last ones."""
+    """The ops around that one."""
     marked = _marked(row)
     if marked is None:
         return []
-    first = _first(marked)
-    at = len(marked["ops"]) if first is None else first
+    at = marked["at"]
     ops: list[dict[str, Any]] = marked["ops"][max(at - OPS_BEFORE, 0) : at + OPS_AFTER + 1]
     return ops
-
-
-def _first(row: Mapping[str, Any]) -> int | None:
-    return next((index for index, op in enumerate(row["ops"]) if op["state"] in _DIFFERENT), None)
 
 
 def _kernels_here(facts: Mapping[str, Any]) -> dict[str, str]:

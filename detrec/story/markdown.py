@@ -79,19 +79,20 @@ def _row(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"### The row: request {escaped(row['request'])}, position {row['position']}"
     yield ""
-    ops = row["ops"]
-    first = next((i for i, op in enumerate(ops) if op["state"] not in ("equal", "absent", "recorded")), 0)
-    shown = ops[max(first - _OPS_BEFORE, 0) : first + _OPS_AFTER + 1]
+    ops, at = row["ops"], row["at"]
+    shown = ops[max(at - _OPS_BEFORE, 0) : at + _OPS_AFTER + 1]
+    if len(shown) < len(ops):
+        yield f"{len(shown)} of its {len(ops)} ops:"
+        yield ""
+    sides = ("recorded",) if facts["replayed"] is None else ("recorded", "replayed")
     yield from _table(
-        ("op", "state", "recorded", "replayed", "recorded kernel", "replayed kernel"),
+        ("op", "state", *sides, *(f"{side} kernel" for side in sides)),
         (
             (
                 op["op"] if op["layer"] is None else f"{op['layer']}.{op['op']}",
                 op["state"],
-                op["recorded"] or "",
-                op["replayed"] or "",
-                op["recorded_kernel"],
-                op["replayed_kernel"],
+                *(op[side] or "" for side in sides),
+                *(op[f"{side}_kernel"] for side in sides),
             )
             for op in shown
         ),

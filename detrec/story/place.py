@@ -15,6 +15,7 @@ from detrec.replayer.survey.tokens import TokenAt
 
 TOKENS_BEFORE, TOKENS_AFTER = 40, 24
 PICTURE = (24, 64)
+_DIFFERENT = ("born", "inherited", "missing", "corrupt")
 
 
 def facts(survey: Survey, cell: Cell | None) -> dict[str, Any]:
@@ -48,14 +49,19 @@ def cell_json(cell: Cell, ops: Sequence[str]) -> dict[str, Any]:
 
 
 def _row(survey: Survey, cell: Cell) -> dict[str, Any]:
+    """`at`: index of the op that the row is told around."""
     row = survey.row(cell)
+    ops = [_op(op) for op in row.ops]
+    # a place that names no op has the first one
+    at = cell.op or next((index for index, op in enumerate(ops) if op["state"] in _DIFFERENT), 0)
     return {
         "request": cell.request,
         "position": cell.position,
         "generation": cell.generation,
         "recorded": _side(row.recorded),
         "replayed": _side(row.replayed),
-        "ops": [_op(op) for op in row.ops],
+        "at": at,
+        "ops": ops,
     }
 
 

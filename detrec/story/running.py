@@ -110,11 +110,12 @@ def _kv(use: KvUse) -> dict[str, Any]:
 
 
 def _kernels(survey: Survey) -> dict[str, Any]:
-    """Of two runs what differs; of one, what ran."""
+    """Of two runs what differs; of one, what ran. `more` are not shown."""
     uses = survey.kernels()
     alone = survey.other is None
     wanted = [use for use in uses if alone or use.differs]
-    return {"differing": 0 if alone else len(wanted), "shown": [_use(use) for use in wanted[:KERNELS_SHOWN]]}
+    shown = [_use(use) for use in wanted[:KERNELS_SHOWN]]
+    return {"differing": 0 if alone else len(wanted), "shown": shown, "more": len(wanted) - len(shown)}
 
 
 def _use(use: KernelUse) -> dict[str, Any]:

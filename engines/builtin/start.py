@@ -13,6 +13,7 @@ from detrec.engines.faults import arm, check_ranks
 from detrec.engines.faults.base import Fault
 from detrec.engines.instrument import Instrument
 from detrec.errors import ConfigError
+from detrec.kernels.compile_time import tell_if_long
 from detrec.kernels.cpu.compiling import compiled_before
 
 
@@ -40,6 +41,8 @@ def start_builtin(
     compiled = compiled_before()
     if not compiled and config.engine.device == "cpu":
         notify("compiling kernels for this machine: about a minute, once")
+    elif config.engine.device == "cpu":
+        tell_if_long(lambda: notify("compiling kernels that this machine has not had yet, once"))
     if size == 1:
         engine = _engine(work, checkpoint, armed, progress=progress)
     else:

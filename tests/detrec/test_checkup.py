@@ -1,6 +1,7 @@
 """detrec doctor on a machine that cannot record, or whose kernels break their promise."""
 
 import json
+import shlex
 
 import pytest
 
@@ -108,3 +109,16 @@ def test_a_serve_yaml_that_cannot_be_recorded_here_ends_with_2(tmp_path):
     done = detrec("doctor", serve(tmp_path, name="fastdeploy", deterministic=False))
     assert done.code == 2
     assert "cannot be recorded here" in done.stdout
+
+
+def test_the_command_to_go_on_with_is_one_that_a_shell_takes():
+    facts = checkup.examine()
+    outlook = {"trace": "my runs/a.zarr", "verdict": "yes", "reasons": [], "overrides": ["engine.device=cpu"]}
+    record = {"config": "my serve.yaml", "verdict": "yes", "reasons": []}
+    text = checkup.to_text(facts | {"replay": outlook, "record": record, "holes": [], "threads": 1})
+    commands = [shlex.split(line) for line in text.splitlines() if line.strip().startswith("detrec ")]
+    assert commands == [
+        ["detrec", "replay", "my runs/a.zarr", "--set", "engine.device=cpu"],
+        ["detrec", "record", "my serve.yaml"],
+    ]
+    assert text.splitlines()[0].endswith(", 1 thread")

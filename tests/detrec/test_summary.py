@@ -60,7 +60,7 @@ def test_what_was_run_is_listed_in_words_and_wrapped():
         "engine": 'name builtin, deterministic true, graph {"use": false}',
         "recorded": "level op, python 3.11, numpy 2.1, FD_X 1",
     }
-    manifest["environment"]["packages"] = {f"package-{number}": "1.0" for number in range(20)}
+    manifest["environment"]["packages"] = {f"package-{number}": "1.0.dev20260101" for number in range(20)}
     facts: dict[str, Any] = dict.fromkeys(("steps", "rows", "ops", "samples", "ranks"), 1)
     facts |= {"trace": "run.zarr", "status": "complete", "events": {"preempted": 0, "hit": 0}}
     request = {"arrival": 0, "prompt_tokens": 2, "output_tokens": 1, "temperature": 1.0, "seed": 42}
@@ -68,6 +68,10 @@ def test_what_was_run_is_listed_in_words_and_wrapped():
     lines = summary.to_text(facts | {"manifest": manifest, "requests": requests}).splitlines()
     assert all(len(line) <= 110 for line in lines)
     assert sum("package-" in line for line in lines) > 1
+    assert (
+        sum(line.count(f"package-{number} 1.0.dev20260101") for line in lines for number in range(20)) == 20
+    )
+    assert "\xa0" not in "".join(lines)
     # columns stand under their heads whatever the ids
     head, *rows = lines[-3:]
     assert {row.rindex("42") for row in rows} == {head.index("seed")}

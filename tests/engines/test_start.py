@@ -29,3 +29,11 @@ def test_kernels_that_are_compiled_are_not_mentioned():
     said: list[str] = []
     started(REQUESTS, start={"notify": said.append})
     assert said == []
+
+
+def test_kernels_that_another_setting_needs_are_mentioned_if_they_take_long(monkeypatch):
+    started(REQUESTS)
+    said: list[str] = []
+    monkeypatch.setattr(start, "tell_if_long", lambda tell: tell())
+    started(REQUESTS, start={"notify": said.append})
+    assert said == ["compiling kernels that this machine has not had yet, once"]

@@ -185,6 +185,37 @@ def test_a_story_of_another_row_than_the_first(survey: Survey):
     assert "Request r0 , position 7" in page
 
 
+def test_a_row_is_told_around_the_op_that_was_named(survey: Survey):
+    found = facts(survey, cell=survey.goto("r1:3 1.output"))
+    rows = [line.split(" | ")[0] for line in to_markdown(found).splitlines() if line.startswith("| 1.")]
+    assert "| 1.output" in rows
+    ((name, attributes),) = [
+        (tag, attributes)
+        for tag, attributes in page_of(found).tags
+        if tag == "tr" and "here" in (attributes.get("class") or "").split()
+    ][:1]
+    assert (name, attributes["class"]) == ("tr", "is-equal here")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("detrec.story.running.KERNELS_SHOWN", 2)
+    monkeypatch.setattr("detrec.story.running.STEPS_ALONE", 3)
+    survey = Survey(written(tmp_path / "a.zarr"))
+    text = page_of(facts(survey)).text
+    assert f"and {len(OPS) - 2} more" in text
+    assert "4 steps; 3 of them here" in text
+    told = to_markdown(facts(survey, cell=survey.goto("r1:1")))
+    assert "replayed" not in told
+
+
+def test_one_of_a_kind_is_no_plural(tmp_path: Path):
+    one = written(tmp_path / "a.zarr", [[part("r0", 0, 1)]], ids=("r0",))
+    text = page_of(facts(Survey(one))).text
+    for wanted in ("1 step", "step 0 1 row", "1 request"):
+        assert wanted in text, wanted
+    assert not re.search(r"\b1 (steps|rows|requests|tokens)\b", text)
+
+
 def test_markdown_says_what_matters(survey: Survey):
     text = to_markdown(facts(survey))
     assert text.startswith("## diverged: first at step 1, request r1, position 3, layer 0, op attn\n")
