@@ -62,6 +62,34 @@ class PlacingProbe(Probe, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What an op gives: rows of `width` elements of `dtype`, `stride` elements from one to the next."""
+
+    name: str
+    dtype: str
+    width: int
+    stride: int
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What ops give together, `rows` rows each; the same object where they give it in step after step."""
+
+    rows: int
+    ops: tuple[Output, ...]
+
+
+@runtime_checkable
+class GatheringProbe(PlacingProbe, Protocol):
+    """A PlacingProbe that takes the outputs of many ops at once, at less cost for each."""
+
+    def outputs(self, some: Outputs, addresses: Sequence[int]) -> None:
+        """They lie at these addresses until this returns; whoever gets the memory works in the same stream."""
+        ...
+
+
 class Hooks:
     """Forward hooks on the modules of `taps`; `tell(op, output, kernel)` is called inside `watching` only.
 

@@ -16,19 +16,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Event, Sample, Step
-from detrec.engines.hooks import Layout
+from detrec.engines.hooks import Layout, Outputs
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint_many import fingerprints
+from detrec.kernels.gpu.fingerprint_many import fingerprints, fingerprints_of
 from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
 from detrec.kernels.share import Share
-from detrec.recorder.device_region import Lines, Outputs, Region
+from detrec.recorder.device_region import Entries, Form, Lines, Placed, Region
 from detrec.recorder.steps import Record, StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
+# kinds of outputs that come together whose form is kept
+_FORMS = 64
 
 
 @dataclass(slots=True)
@@ -76,13 +78,15 @@ class DeviceProbe:
         self._lines = Lines(ops)
         self._shares = self._table([ops[index] for index in self._lines.of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
+        self._entries = [Entries(device), Entries(device)]
+        self._forms: dict[Outputs, Form] = {}
         self._graphs: dict[int, Region] = {}
         self._now: Region | None = None
         self._sent: _Slot | None = None
         self._graph = 0
         self._running = False
         # outputs of the graph that is captured, with their places: of rows, and of rows that sample
-        self._lasting: tuple[Outputs, Outputs] | None = None
+        self._lasting: tuple[Placed, Placed] | None = None
         self._batch: list[DeviceArray] = []
         self._first = (0, False)
         self._copies, self._computed = cuda.Stream(), cuda.Event()
@@ -130,6 +134,8 @@ class DeviceProbe:
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
+            self._entries.reverse()
+            self._entries[0].begin()
             region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
             if self._lines.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
@@ -184,6 +190,27 @@ class DeviceProbe:
         # outputs stay where they are for a layer, and no longer
         if self._at_once or at.samples or "." not in name or name.endswith(".output"):
             self._flush()
+
+    def outputs(self, some: Outputs, addresses: Sequence[int]) -> None:
+        """Fingerprint what the ops of `some` gave, which lies at `addresses`, in one launch."""
+        region = self._open()
+        if self._shares is not None or region.sketches is not None:
+            for output, address in zip(some.ops, addresses, strict=True):
+                shape, strides = (some.rows, output.width), (output.stride, 1)
+                self.op(output.name, DeviceArray(address, output.dtype, shape, strides), 0, output.kernel)
+            self._flush()
+            return
+        form = self._forms.get(some)
+        if form is None:
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            form = self._forms[some] = Form(self._lines, some)
+        for index, kernel in form.kernels:
+            region.kernels[index] = kernel
+        table = form.at(addresses)
+        entries = self._entries[0].send(table.entries)
+        with on_stream(self._device.stream.handle):
+            fingerprints_of(table, entries, region.part(False))
 
     def _flush(self) -> None:
         if not self._batch:

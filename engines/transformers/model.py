@@ -1,5 +1,6 @@
 """A transformers model with the weights that the built-in engine has, tensor by tensor."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from detrec.engines.builtin.model_config import ModelConfig
@@ -8,6 +9,7 @@ from detrec.engines.transformers import library
 from detrec.errors import EngineError
 
 _FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}
+_DRAWS = {"normal_", "uniform_", "kaiming_uniform_", "trunc_normal_"}
 
 
 def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> Any:
@@ -22,7 +24,8 @@ def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> An
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        model = kind(described)
+        with _undrawn(torch):
+            model = kind(described)
     finally:
         torch.set_default_dtype(before)
     _load(torch, model, checkpoint)
@@ -31,6 +34,20 @@ def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> An
         library.part(model.model.rotary_emb, "inv_freq").copy_(frequencies)
     with library.within_memory(f"the weights of {checkpoint.config.architecture}"):
         return model.to(place).eval()
+
+
+def _undrawn(torch: Any) -> AbstractContextManager[Any]:
+    """Inside, a new model's random tensors stay as memory was: to draw them takes longer than to load them."""
+
+    class Undrawn(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            # torch.nn.init's functions, which name the tensor, and the methods that they call
+            if getattr(function, "__name__", "") in _DRAWS:
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **kwargs)
+
+    return Undrawn()
 
 
 def torch_place(device: str) -> str:

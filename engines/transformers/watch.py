@@ -4,6 +4,7 @@ Every op that is expected is told once a step, or the step is refused: a trace w
 model that computes less.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import Any
 
 from detrec.engines.base import SAMPLE_OPS, Probe, Step
 from detrec.engines.builtin.model_config import ModelConfig
-from detrec.engines.hooks import Hooks, Layout, Tap, Teller
+from detrec.engines.hooks import Hooks, Layout, PlacingProbe, Tap, Teller
 from detrec.engines.transformers import library
 from detrec.engines.transformers.draws import Draws
+from detrec.engines.transformers.gathering import Gathering
 from detrec.engines.transformers.names import HEAD, ROPE, rope_ops, taps
 from detrec.errors import EngineError
 from detrec.kernels import arrays
@@ -43,18 +45,25 @@ class Watch:
         self._names = frozenset(names) if probe is not None else frozenset()
         self._teller = Teller(probe, self._names) if probe is not None else None
         self._told: Counter[str] = Counter()
-        self._layers = config.num_layers
         self._layer = -1
         self._step: Step | None = None
         self._layout: Layout | None = None
         wanted = [tap for tap in taps(config, kernels) if tap.op in self._names]
+        rotated = [rope_ops(layer) for layer in range(config.num_layers)]
+        spoken = [Tap(op, "", kernel=kernels["rope"]) for ops in rotated for op in ops if op in self._names]
         self._paths = {tap.path for tap in wanted} | {HEAD}
+        self._gathering: Gathering | None = None
+        self._undo: list[Callable[[], None]] = []
         try:
+            if device is not None and isinstance(probe, PlacingProbe):
+                self._gathering = Gathering(model, config, wanted, spoken, probe)
+                self._undo.append(self._gathering.remove)
+                wanted = []
             self._hooks = Hooks(model, [*wanted, Tap("logits", HEAD)], self._took)
         except KeyError as error:
             raise library.moved(f"{type(model).__name__} has no module {error}") from None
-        self._undo: list[Callable[[], None]] = [self._hooks.remove]
-        if any(op in self._names for layer in range(self._layers) for op in rope_ops(layer)):
+        self._undo.append(self._hooks.remove)
+        if spoken:
             self._watch_rope(model, kernels["rope"])
 
     def remove(self) -> None:
@@ -69,26 +78,40 @@ class Watch:
         self._step, self._layout = step, layout
         if self._teller:
             self._teller.begin(step, tokens, layout)
-        with self._hooks.watching():
-            yield
+        if self._gathering:
+            self._gathering.begin(layout.launched)
+        try:
+            with self._hooks.watching():
+                yield
+        finally:
+            if self._gathering:
+                self._gathering.end()
         self._check(step)
 
     def _check(self, step: Step) -> None:
+        runs, told = dict(self._hooks.calls), self._told
+        if self._gathering:
+            tally = self._gathering.tally()
+            if tally is None and runs == {HEAD: 1}:
+                return
+            runs |= tally[0] if tally else {}
+            told = told + tally[1] if tally else told
         for path in sorted(self._paths):
-            if self._hooks.calls.get(path, 0) != 1:
-                times = self._hooks.calls.get(path, 0)
+            if (times := runs.get(path, 0)) != 1:
                 raise EngineError(
                     f"step {step.index}: {path} ran {times} times, expected once",
                     hint="is the model compiled, or are its layers run more than once?",
                 )
         expected = self._names - set(SAMPLE_OPS)
-        wrong = sorted(name for name in expected if self._told[name] != 1)
+        wrong = sorted(name for name in expected if told[name] != 1)
         if wrong:
             raise EngineError(
-                f"step {step.index}: {wrong[0]} was told {self._told[wrong[0]]} times, expected once; "
+                f"step {step.index}: {wrong[0]} was told {told[wrong[0]]} times, expected once; "
                 f"{len(wrong)} such ops",
                 hint=f"detrec's adapter was tried with transformers {library.TRIED}",
             )
+        if self._gathering:
+            self._gathering.right()
 
     def _took(self, op: str, output: Any, kernel: str) -> None:
         if self._device is not None and not self._told:
@@ -97,7 +120,7 @@ class Watch:
         if op == "logits":
             self._took_logits(output, kernel)
         elif self._teller:
-            self._teller.op(op, output if self._device is None else self._whole(output), kernel)
+            self._teller.op(op, output, kernel)
 
     def _expect_stream(self, device: Device) -> None:
         """Work in two streams would be fingerprinted before it is done."""
@@ -108,19 +131,12 @@ class Watch:
                 hint=f"detrec's adapter was tried with transformers {library.TRIED}",
             )
 
-    def _whole(self, output: Any) -> Any:
-        """One tensor without gaps [rows, width]: a copy of parts that stand side by side, or of heads that
-        stand apart.
-        """
-        assert self._layout is not None
-        parts = output if isinstance(output, list) else [output]
-        rows = [part.detach().reshape(self._layout.launched, -1) for part in parts]
-        return rows[0].contiguous() if len(rows) == 1 else library.module("torch").cat(rows, dim=1)
-
     def _took_logits(self, output: Any, kernel: str) -> None:
         """Keep the rows that sample; the head runs on as many rows as there are requests, these first."""
         assert self._step is not None
         assert self._layout is not None
+        if self._gathering:
+            self._gathering.tell()
         flat = output.detach().reshape(-1, output.shape[-1])
         if len(flat) != self._layout.drawn:
             raise EngineError(
@@ -144,28 +160,36 @@ class Watch:
         home = library.module(type(model).__module__)
         original = library.part(home, ROPE)
 
+        heard = self._gathering
+
         def told(*args: Any, **kwargs: Any) -> Any:
             rotated = original(*args, **kwargs)
             # another model of this module may run beside this one
             if self._layer >= 0:
                 for op, part in zip(rope_ops(self._layer), rotated, strict=True):
-                    if op in self._names:
+                    if heard and op in heard.numbers:
+                        heard.hear(heard.numbers[op], part)
+                    elif op in self._names:
                         # [1, heads, rows, head_dim]
                         self._took(op, part.transpose(1, 2), kernel)
             return rotated
 
-        def enter(layer: int) -> Callable[..., None]:
-            def entered(*_: Any) -> None:
-                self._layer = layer
-
-            return entered
-
-        def left(*_: Any) -> None:
-            self._layer = -1
-
         for index, layer in enumerate(model.model.layers):
-            attention = library.part(layer, "self_attn")
-            self._undo.append(attention.register_forward_pre_hook(enter(index)).remove)
-            self._undo.append(attention.register_forward_hook(left).remove)
+            self._undo.append(self._name_layer(index, library.part(layer, "self_attn")))
         setattr(home, ROPE, told)
         self._undo.append(lambda: setattr(home, ROPE, original))
+
+    def _name_layer(self, index: int, attention: Any) -> Callable[[], None]:
+        """While `attention` runs, its layer is known; gives what undoes this."""
+        forward, own = attention.forward, vars(attention).get("forward")
+
+        @functools.wraps(forward)
+        def named(*args: Any, **kwargs: Any) -> Any:
+            self._layer = index
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._layer = -1
+
+        attention.forward = named
+        return lambda: setattr(attention, "forward", own) if own else delattr(attention, "forward")

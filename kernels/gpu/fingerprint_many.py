@@ -4,7 +4,7 @@ What a launch needs to know of each array goes with it as arguments, or lies in 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 import numpy as np
@@ -114,6 +114,16 @@ class FingerprintTable:
     unit: int
     aligned: bool
     warps: int
+
+    def moved(self, addresses: np.ndarray, whose: np.ndarray) -> "FingerprintTable":
+        """The table of arrays like these that lie at `addresses` int64 [arrays].
+
+        `whose` int [arrays]: of which entry each is. This table's own arrays lie at multiples of 16.
+        """
+        entries = self.entries.copy()
+        entries[whose, 0] = addresses
+        finest = gcd(16 if self.aligned else self.unit, int(np.bitwise_or.reduce(addresses)))
+        return replace(self, entries=entries, unit=min(finest, 8), aligned=finest == 16)
 
     def arguments(self) -> list[int]:
         """MANY's values; slots without an array repeat the first, and no program runs for them."""
