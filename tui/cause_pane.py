@@ -37,6 +37,8 @@ class Facts:
 class CausePane(Pane):
     """Labels and sentences, wrapped to the width there is."""
 
+    fits = True
+
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Cause")
 
@@ -57,7 +59,7 @@ class CausePane(Pane):
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """The lines that hold `find`."""
         self.entitle("Cause", find)
-        width = max(self.scrollable_content_region.width - _LABEL - 2, 24)
+        width = max(self.width - _LABEL - 1, 24)
         lines = []
         for label, text, style in _entries(facts, palette):
             if find.lower() not in f"{label} {text}".lower():

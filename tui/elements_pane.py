@@ -46,6 +46,8 @@ class Facts:
 class ElementsPane(Pane):
     """One line an element that differs; all of them where none does."""
 
+    fits = True
+
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Elements")
         self.unit = "ulp"
@@ -75,9 +77,8 @@ class ElementsPane(Pane):
         if here not in output.places:
             return Facts(name, f"{words.place(cell)} is not a row of the tensors at hand")
         row_of = output.places.index(here)
-        region = self.scrollable_content_region
-        high = _TALL if region.height >= 20 else _LOW
-        picture = output.picture(high, max(region.width - 3, 8))
+        high = _TALL if self.content_size.height >= 20 else _LOW
+        picture = output.picture(high, max(self.width - 3, 8))
         ours = output.recorded
         assert ours is not None, "it is comparable"
         mark = row_of * len(picture) // len(ours)
@@ -103,7 +104,7 @@ class ElementsPane(Pane):
         shown = holding(some, line, find)
         self.border_subtitle = f"{differ:,} of {len(facts.elements):,} differ"
         header = [*_picture(facts, palette), table.header()]
-        self.offer(len(shown), lambda at: line(shown[at]), header=header)
+        self.offer(len(shown), lambda at: line(shown[at]), header=lambda: header)
 
     def _show_draws(self, ours: Draw | None, theirs: Draw | None, *, palette: Palette, find: str) -> None:
         table = Table((Column("", 1), Column("drawn", 8), *_SIDES))
@@ -115,7 +116,7 @@ class ElementsPane(Pane):
             style = palette.changed if differ else palette.quiet
             mark = Text("≠" if differ else " ", palette.changed)
             lines.append(table.line(mark, field.name, shown[0], Text(shown[1], style)))
-        self.show([*holding(lines, lambda line: line, find)], header=[table.header()])
+        self.show([*holding(lines, lambda line: line, find)], header=lambda: [table.header()])
 
     def way_in(self) -> Move | str:
         """There is nothing below."""

@@ -37,7 +37,9 @@ class KernelsPane(Pane):
         self._uses = tuple(holding(sorted(uses, key=lambda use: not use.differs), line, find))
         differ = sum(use.differs for use in uses)
         self.border_subtitle = "" if alone else f"{differ:,} differ"
-        self.offer(len(self._uses), lambda at: line(self._uses[at]), header=[table.header()], cursor=0)
+        self.offer(
+            len(self._uses), lambda at: line(self._uses[at]), header=lambda: [table.header()], cursor=0
+        )
 
     def way_in(self) -> Move | str:
         """To the op, in the first step in which it ran so."""

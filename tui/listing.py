@@ -1,4 +1,7 @@
-"""A list of any length whose lines are made when they are seen: a screenful costs the same in a million."""
+"""A list of any length whose lines are made when they are seen: a screenful costs the same in a million.
+
+It scrolls by itself: another number of lines is drawn, and nothing is arranged anew for it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,15 +15,17 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
+
+from detrec.tui import scroll
 
 _MADE = 4096
-_STEP = 8
+_STEP, _NOTCH = 8, 3
 
 
-class Listing(ScrollView, can_focus=True):
-    """Lines with a cursor under a header that stays."""
+class Listing(Widget, can_focus=True):
+    """Lines with a cursor under a header that stays; a bar where not all of them are seen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Line up", show=False, key_display="↑"),
@@ -32,9 +37,11 @@ class Listing(ScrollView, can_focus=True):
         Binding("left", "shift(-1)", "Scroll left", show=False, key_display="←"),
         Binding("right", "shift(1)", "Scroll right", show=False, key_display="→"),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"listing--cursor", "listing--cursor-blurred", "listing--header"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "listing--cursor", "listing--cursor-blurred", "listing--header", "listing--bar",
+    }  # fmt: skip
 
-    cursor: reactive[int] = reactive(0)
+    cursor: reactive[int] = reactive(0, repaint=False)
 
     @dataclass
     class Moved(Message):
@@ -52,12 +59,13 @@ class Listing(ScrollView, can_focus=True):
     def __init__(self, *, id: str, title: str) -> None:
         super().__init__(id=id)
         self.entitle(title)
-        self.header: tuple[Text, ...] = ()
-        self.count = 0
+        self.count = self.top = self.left = 0
         self._make: Callable[[int], Text] = lambda line: Text()
-        self._made: dict[int, Text] = {}
-        self._width = 0
-        self._blank = self._here = self._top = Style()
+        self._make_header: Callable[[], Sequence[Text]] = tuple
+        self._header: tuple[Text, ...] = ()
+        self._made: dict[int, Strip] = {}
+        self._made_for: tuple[Size, Style] | None = None
+        self._blank = self._here = self._title = self._bar = Style()
 
     def entitle(self, title: str, find: str = "") -> None:
         """A title, which an id cannot mark up; and what the lines are kept by, if anything."""
@@ -68,90 +76,112 @@ class Listing(ScrollView, can_focus=True):
         count: int,
         make: Callable[[int], Text],
         *,
-        header: Sequence[Text] = (),
+        header: Callable[[], Sequence[Text]] = tuple,
         cursor: int | None = None,
     ) -> None:
-        """So many lines; `make` gives each when it is to be drawn. A cursor of None stays where it is."""
-        self.count, self.header, self._make = count, tuple(header), make
-        self._made, self._width = {}, max([0, *(line.cell_len for line in header)])
-        self.virtual_size = Size(self._width, count + self._head)
+        """So many lines; `make` gives each when it is to be drawn, `header` those above them.
+
+        They are made again for another width. A cursor of None stays where it is.
+        """
+        self.count, self._make, self._make_header = count, make, header
+        self._made_for = None
         at = self.cursor if cursor is None else cursor
         self.set_reactive(Listing.cursor, max(min(at, count - 1), 0))
         self.refresh()
-        self.call_after_refresh(self._reveal)
 
-    def show(self, lines: Sequence[Text], *, header: Sequence[Text] = (), cursor: int | None = None) -> None:
+    def show(
+        self,
+        lines: Sequence[Text],
+        *,
+        header: Callable[[], Sequence[Text]] = tuple,
+        cursor: int | None = None,
+    ) -> None:
         """These lines."""
         self.offer(len(lines), lines.__getitem__, header=header, cursor=cursor)
 
     @property
     def plain(self) -> str:
         """Everything as text: what a reader of the whole list would see."""
-        texts = [*self.header, *map(self._line, range(self.count))]
+        texts = [*self._make_header(), *map(self._make, range(self.count))]
         return "\n".join(text.plain.rstrip() for text in texts)
 
-    def _line(self, index: int) -> Text:
-        if index not in self._made:
-            if len(self._made) >= _MADE:
-                self._made.clear()
-            text = self._made[index] = self._make(index)
-            if text.cell_len > self._width:
-                self._width = text.cell_len
-        return self._made[index]
+    @property
+    def width(self) -> int:
+        """Of a line; the last column is the bar's."""
+        return max(self.content_size.width - 1, 0)
+
+    @property
+    def _room(self) -> int:
+        """How many lines are seen."""
+        return max(self.content_size.height - len(self._header), 0)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Styles are looked up once for all lines."""
+        """What all lines need is looked up once for them."""
         blank = self.rich_style
-        self._blank = blank
+        if self._made_for != (self.content_size, blank):
+            self._made_for, self._made = (self.content_size, blank), {}
+            self._header = tuple(self._make_header())
+            self.top = scroll.revealed(self.top, self.cursor, self._room, self.count)
+            self.left = min(self.left, self._beyond)
         here = "listing--cursor" if self.has_focus else "listing--cursor-blurred"
-        self._here = blank + self.get_component_rich_style(here, partial=True)
-        self._top = blank + self.get_component_rich_style("listing--header", partial=True)
+        styles = (
+            blank + self.get_component_rich_style(name, partial=True)
+            for name in (here, "listing--header", "listing--bar")
+        )
+        self._blank, (self._here, self._title, self._bar) = blank, styles
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         """The header stays where it is, lines pass under it."""
-        blank = self._blank
-        if y < self._head:
-            return self._strip(self.header[y], self._top if y == self._head - 1 else blank)
-        index = self.scroll_offset.y + y - self._head
-        if not 0 <= index < self.count:
-            return Strip.blank(self.scrollable_content_region.width, blank)
-        if index != self.cursor:
-            return self._strip(self._line(index), blank)
-        return self._strip(self._line(index), self._here, over=True)
+        row = y - len(self._header)
+        if row < 0:
+            style = self._title if row == -1 else self._blank
+            strip = self._strip(self._header[y], style)
+        elif (line := self.top + row) >= self.count:
+            strip, style = Strip([]), self._blank
+        elif line == self.cursor:
+            strip, style = self._strip(self._make(line), self._here, over=True), self._here
+        else:
+            strip, style = self._line(line), self._blank
+        there = row in scroll.thumb(self.top, self._room, self.count)
+        return Strip(
+            [
+                *strip.crop_extend(self.left, self.left + self.width, style),
+                Segment("▐" if there else " ", self._bar),
+            ]
+        )
 
     def _strip(self, text: Text, style: Style, *, over: bool = False) -> Strip:
+        none = Style.null()
+        # rich drops the style of a text that has no spans
+        parts = (text if text.spans else Text.assemble(text)).render(self.app.console)
         # under the cursor a line keeps its weights and has the cursor's colours
-        segments = [
-            Segment(part, style + ((own or Style.null()).without_color if over else own or Style.null()))
-            for part, own, _ in text.render(self.app.console, end="")
+        return Strip(
+            Segment(part, style + ((own or none).without_color if over else own or none))
+            for part, own, _ in parts
             if part
-        ]
-        left = self.scroll_offset.x
-        return Strip(segments).crop_extend(left, left + self.scrollable_content_region.width, style)
+        )
 
-    @property
-    def _head(self) -> int:
-        return len(self.header)
+    def _line(self, index: int) -> Strip:
+        if index not in self._made:
+            if len(self._made) >= _MADE:
+                self._made.clear()
+            self._made[index] = self._strip(self._make(index), self._blank)
+        return self._made[index]
 
-    def watch_cursor(self) -> None:
+    def watch_cursor(self, before: int, now: int) -> None:
         """Where it was, and where it is."""
-        self._reveal()
-        self.refresh()
+        if not self._scroll_to(scroll.revealed(self.top, now, self._room, self.count)):
+            rows = (len(self._header) + line - self.top for line in (before, now))
+            self.refresh(*(Region(0, row, self.content_size.width, 1) for row in rows))
 
-    def _reveal(self) -> None:
-        height = self.scrollable_content_region.height - self._head
-        top = self.scroll_offset.y
-        if height <= 0 or top <= self.cursor < top + height:
-            return
-        if self.cursor == top - 1:
-            top = self.cursor
-        elif self.cursor == top + height:
-            top += 1
-        else:
-            # what comes before and after is worth seeing
-            top = self.cursor - height // 2
-        self.scroll_to(y=top, animate=False, immediate=True)
+    def _scroll_to(self, top: int) -> bool:
+        """Did that show other lines?"""
+        top, before = scroll.settled(top, self._room, self.count), self.top
+        self.top = top
+        if top != before:
+            self.refresh()
+        return top != before
 
     def choose(self, line: int) -> None:
         """Put the cursor somewhere, as if by hand."""
@@ -165,7 +195,7 @@ class Listing(ScrollView, can_focus=True):
 
     def action_page(self, by: int) -> None:
         """By what is seen."""
-        self.choose(self.cursor + by * max(self.scrollable_content_region.height - self._head - 1, 1))
+        self.choose(self.cursor + by * max(self._room - 1, 1))
 
     def action_edge(self, last: int) -> None:
         """To the first or the last line."""
@@ -173,23 +203,56 @@ class Listing(ScrollView, can_focus=True):
 
     def action_shift(self, by: int) -> None:
         """Sideways, where lines are longer than the screen."""
-        self.virtual_size = Size(self._width, self.count + self._head)
-        self.scroll_to(x=self.scroll_offset.x + by * _STEP, animate=False, immediate=True)
+        self.left = max(min(self.left + by * _STEP, self._beyond), 0)
+        self.refresh()
+
+    @property
+    def _beyond(self) -> int:
+        """How far the longest line that is seen reaches out of sight."""
+        seen = range(self.top, min(self.top + self._room, self.count))
+        lengths = [
+            *(text.cell_len for text in self._header),
+            *(self._line(line).cell_length for line in seen),
+        ]
+        return max(max(lengths, default=0) - self.width, 0)
 
     def on_click(self, event: events.Click) -> None:
         """One click selects, two open."""
         offset = event.get_content_offset(self)
-        if offset is None:
+        if offset is None or offset.x >= self.width:
             return
-        line = self.scroll_offset.y + offset.y - self._head
-        if offset.y >= self._head and 0 <= line < self.count:
+        line = self.top + offset.y - len(self._header)
+        if offset.y >= len(self._header) and 0 <= line < self.count:
             self.choose(line)
             if event.chain == 2:
                 self.post_message(self.Opened(self))
 
-    def on_resize(self) -> None:
-        """The cursor stays in sight."""
-        self._reveal()
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """The bar is taken hold of."""
+        offset = event.get_content_offset(self)
+        if offset is not None and offset.x == self.width:
+            self.capture_mouse()
+            self.on_mouse_move(event)
+
+    def on_mouse_move(self, event: events.MouseEvent) -> None:
+        """The bar follows."""
+        if self.app.mouse_captured is self:
+            row = event.y - self.gutter.top - len(self._header)
+            self._scroll_to(scroll.top_of(row, self._room, self.count))
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        """And is let go."""
+        self.release_mouse()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The lines before; the cursor stays where it is."""
+        event.stop()
+        self._scroll_to(self.top - _NOTCH)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The lines behind."""
+        event.stop()
+        self._scroll_to(self.top + _NOTCH)
 
     def on_focus(self) -> None:
         """The cursor shows who has the focus."""

@@ -60,7 +60,7 @@ class ManifestPane(Pane):
             lines.append(table.line(Text("≠" if differs else " ", palette.changed), Text(name, style), value))
         self.border_subtitle = "" if facts.differences is None else counted(len(different), "difference")
         self._values = tuple(f"{row[0]}: {row[1]}" + (f" | {row[2]}" if row[3] else "") for row in rows)
-        self.show(lines, header=[table.header()])
+        self.show(lines, header=lambda: [table.header()])
 
     def way_in(self) -> Move | str:
         """The whole of what may have been cut."""

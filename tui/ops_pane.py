@@ -41,7 +41,7 @@ class OpsPane(Listing):
         self.ops = tuple(each.op for each in shown)
         self.border_subtitle = counted(len(shown), "op")
         cursor = next((at for at, number in enumerate(self.ops) if number >= op), len(self.ops) - 1)
-        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
+        self.offer(len(shown), lambda at: line(shown[at]), header=lambda: [table.header()], cursor=cursor)
 
 
 def _table(row: Row, *, alone: bool, several: bool) -> Table:

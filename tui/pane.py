@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.message import Message
@@ -20,19 +20,21 @@ class Pane(Listing):
     """What a pane of the explorer has to answer besides. `find` is what its lines are to hold."""
 
     find = ""
-    _drawn_for = 0
+    fits: ClassVar[bool] = False
+    """Does what it reads or shows depend on its width?"""
+
+    _width = 0
 
     @dataclass
     class Widened(Message):
-        """It has another width, and what it reads may depend on that."""
+        """One that `fits` has another width."""
 
         pane: "Pane"
 
     def on_resize(self) -> None:
-        """Lines are cut and wrapped to the width."""
-        super().on_resize()
-        if self.size.width != self._drawn_for:
-            self._drawn_for = self.size.width
+        """It is to be read for the width there is."""
+        if self.fits and self.size.width != self._width:
+            self._width = self.size.width
             self.post_message(self.Widened(self))
 
     def read(self, survey: Survey, place: Place) -> Any:

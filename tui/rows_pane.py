@@ -35,7 +35,7 @@ class RowsPane(Listing):
         self.border_subtitle = counted(len(shown), "row")
         at = (here.row, here.other)
         cursor = next((index for index, cell in enumerate(self.cells) if (cell.row, cell.other) == at), 0)
-        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
+        self.offer(len(shown), lambda at: line(shown[at]), header=lambda: [table.header()], cursor=cursor)
 
 
 def _table(rows: tuple[RowOfOp, ...], *, alone: bool, several: bool) -> Table:

@@ -63,11 +63,10 @@ class SchedulePane(Pane):
         )
         count = len(facts.schedule) if facts.pairs is None else len(facts.pairs)
         cursor = facts.here if facts.pairs is None else 0
-        table = self._table(facts)
         self.offer(
             count,
-            lambda line: self._step_line(table, facts, self._index(line), palette),
-            header=[table.header()],
+            lambda line: self._step_line(facts, self._index(line), palette),
+            header=lambda: [self._table(facts).header()],
             cursor=cursor,
         )
 
@@ -98,10 +97,10 @@ class SchedulePane(Pane):
 
     @property
     def _side(self) -> int:
-        return max((self.scrollable_content_region.width - 31) // 2, _SIDE)
+        return max((self.width - 31) // 2, _SIDE)
 
-    def _step_line(self, table: Table, facts: Facts, index: int, palette: Palette) -> Text:
-        pair = facts.schedule[index]
+    def _step_line(self, facts: Facts, index: int, palette: Palette) -> Text:
+        table, pair = self._table(facts), facts.schedule[index]
         if facts.alone:
             step = pair.recorded
             assert step is not None, "a run alone has its steps on this side"

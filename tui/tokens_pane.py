@@ -48,7 +48,7 @@ class TokensPane(Pane):
         )
         begin = (at for at, token in enumerate(shown) if token is flip or (flip is None and not token.prompt))
         cursor = self.cursor if same else next(begin, 0)
-        self.offer(len(shown), lambda at: line(shown[at]), header=[table.header()], cursor=cursor)
+        self.offer(len(shown), lambda at: line(shown[at]), header=lambda: [table.header()], cursor=cursor)
 
     def way_in(self) -> Move | str:
         """To the row from which the token was drawn."""
