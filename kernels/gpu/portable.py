@@ -51,8 +51,8 @@ def mix64(z):
 
 
 @triton.jit
-def exp32(x):
-    """e^x within 1 ulp; 0 where that is less than the smallest normal number. NaN stays NaN."""
+def exp32_between(x):
+    """exp32 of EXP_MIN <= x <= EXP_MAX; of any other x something, never a fault."""
     magic = tl.fma(x, LOG2E, MAGIC)
     n = magic - MAGIC
     r = tl.fma(n, -LN2_HI, x)
@@ -63,8 +63,13 @@ def exp32(x):
     p = tl.fma(p, r, E2)
     y = tl.fma(tl.fma(p, r, 1.0), r, 1.0)
     bits = y.to(tl.uint32, bitcast=True) + (magic.to(tl.uint32, bitcast=True) << 23)
-    scaled = bits.to(tl.float32, bitcast=True)
-    bounded = tl.where(x > EXP_MAX, float("inf"), tl.where(x < EXP_MIN, 0.0, scaled))
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def exp32(x):
+    """e^x within 1 ulp; 0 where that is less than the smallest normal number. NaN stays NaN."""
+    bounded = tl.where(x > EXP_MAX, float("inf"), tl.where(x < EXP_MIN, 0.0, exp32_between(x)))
     return tl.where(x != x, x, bounded)
 
 

@@ -3,14 +3,15 @@
 Invariant: a row's sum of exp32(x - max) is taken by min(8192, next power of two >= V) lanes, each from left
 to right, then neighbouring lanes are added pair by pair until one is left. Nothing but V chooses that order.
 
-A wide row is shared by PARTS programs: each holds its lanes' elements in registers, so that the row is read
-once, and the programs tell each other their maximum and their sum through `scratch`. A word of scratch
-carries the number of its row beside its value, so that it needs no fence, which would empty the caches, and
-no barrier. A program waits only for programs of its own row, which are started next to it.
+A wide row is shared by WARPS warps of a few programs: each holds its lanes' elements in registers, as they
+were stored, so that the row is read once, and they tell each other their maxima and their sums through
+`scratch`. A word of it carries the number of its row beside its value, so that it needs no fence, which
+would empty the caches, and no barrier. A program waits only for programs of its own row, which are started
+next to it. While it waits it fetches its part of its next row: into L2 first, then into registers.
 """
 
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.portable import exp32, log32, narrow
+from detrec.kernels.gpu.portable import EXP_MIN, exp32, exp32_between, log32, narrow
 from detrec.kernels.gpu.rows import expect_rows
 from detrec.kernels.launch import INTERPRETED, cdiv, launch, tl, triton
 
@@ -22,13 +23,16 @@ LANES = 8192
 
 # none of these can move a bit
 NUM_WARPS = 8
-PARTS = 8
-PART_WARPS = 8
-GROUPS = 33
+WARPS = 64
+PARTS = {"float32": 8, "bfloat16": 4, "float16": 4}
+"""Programs that share a row: where elements take twice the bits, half as many fit into registers."""
+LATE = {"float32": True, "bfloat16": False, "float16": False}
+"""Whether the next row is loaded once the sums of this one are known, which many loads would delay."""
+PROGRAMS = 132
 MOST_CHUNKS = 20
-WORDS = 64
-SCRATCH = GROUPS, WORDS
-"""Shape of the int64 scratch of a shared row."""
+WORDS = 256
+SCRATCH = PROGRAMS // min(PARTS.values()), WORDS
+"""Shape of the int64 scratch of shared rows."""
 
 
 @triton.jit
@@ -74,67 +78,143 @@ def _softmax_kernel(
 
 
 @triton.jit
-def _tell(ptr, value, tag):
-    word = (tag.to(tl.uint64) << 32) | value.to(tl.uint32, bitcast=True).to(tl.uint64)
-    tl.store(ptr, word.to(tl.int64, bitcast=True), cache_modifier=".cg")
+def _higher(a, b):
+    """The maximum, NaN where either is NaN: two elements an instruction where they have 16 bits."""
+    if a.dtype == tl.float32:
+        return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+    KIND: tl.constexpr = "bf16x2" if a.dtype == tl.bfloat16 else "f16x2"
+    return tl.inline_asm_elementwise(
+        "max.NaN." + KIND + " $0, $1, $2;", "=r,r,r", [a, b], dtype=a.dtype, is_pure=True, pack=2
+    )
+
+
+@triton.jit
+def _widened(x, AGAIN: tl.constexpr):
+    """x as float32. AGAIN: by other instructions, else the compiler keeps what it had, in twice the bits."""
+    if x.dtype != tl.bfloat16:
+        return x.to(tl.float32)
+    FIRST: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
+    SECOND: tl.constexpr = "prmt.b32 $0, $2, 0, 0x1044; prmt.b32 $1, $2, 0, 0x3244;"
+    return tl.inline_asm_elementwise(
+        SECOND if AGAIN else FIRST, "=f,=f,r", [x], dtype=tl.float32, is_pure=True, pack=2
+    )
+
+
+@triton.jit
+def _exp_below(x):
+    """exp32 of x <= 0; of NaN anything."""
+    return tl.where(x < EXP_MIN, 0.0, exp32_between(x))
+
+
+@triton.jit
+def _partial_sums(lanes, N: tl.constexpr, LEFT: tl.constexpr):
+    """`pair_sum`, ended when LEFT of N lanes are left."""
+    if N == LEFT:
+        return lanes
+    else:  # noqa: RET505
+        return _partial_sums(tl.sum(tl.reshape(lanes, [N // 2, 2]), axis=1), N // 2, LEFT)
+
+
+@triton.jit
+def _tell(ptr, values, tag):
+    words = (tag.to(tl.uint64) << 32) | values.to(tl.uint32, bitcast=True).to(tl.uint64)
+    tl.store(ptr, words.to(tl.int64, bitcast=True), cache_modifier=".cg")
+
+
+@triton.jit
+def _value(words):
+    return words.to(tl.uint32).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def _hear(ptr, tag, N: tl.constexpr):
-    """What N programs told, once all have."""
-    ptrs = ptr + tl.arange(0, N)
-    words = tl.load(ptrs, volatile=True)
-    while tl.max(((words >> 32) != tag).to(tl.int32), axis=0) != 0:
-        words = tl.load(ptrs, volatile=True)
-    return words.to(tl.uint32).to(tl.float32, bitcast=True)
+    """What the even and the odd ones of N told, once all have: either half fits into each warp."""
+    ptrs = ptr + 2 * tl.arange(0, N // 2)
+    even, odd = tl.load(ptrs, volatile=True), tl.load(ptrs + 1, volatile=True)
+    while tl.max((((even >> 32) != tag) | ((odd >> 32) != tag)).to(tl.int32), axis=0) != 0:
+        even, odd = tl.load(ptrs, volatile=True), tl.load(ptrs + 1, volatile=True)
+    return _value(even), _value(odd)
+
+
+@triton.jit
+def _fetch(ptr, start, n_cols, N: tl.constexpr, CHUNKS: tl.constexpr, LANES: tl.constexpr):
+    """Bring lanes [start, start + N) of a row to L2, one sector of 32 bytes a thread at a time."""
+    SIZE: tl.constexpr = ptr.dtype.element_ty.primitive_bitwidth // 8
+    STEP: tl.constexpr = 32 // SIZE
+    AT_ONCE: tl.constexpr = 8 // SIZE
+    lane = start + tl.arange(0, N // STEP)[None, :] * STEP
+    col = tl.arange(0, AT_ONCE)[:, None] * LANES + lane
+    for first in range(0, CHUNKS, AT_ONCE):
+        ptrs = ptr + tl.minimum(first * LANES + col, n_cols - 1)
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [ptrs.to(tl.int64, bitcast=True)],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
+def _load(ptr, start, n_cols, there, N: tl.constexpr, CHUNKS: tl.constexpr, LANES: tl.constexpr):
+    """Lanes [start, start + N) of a row, a tensor a chunk; -inf past its end."""
+    lane = start + tl.arange(0, N)
+    held = ()
+    for chunk in tl.static_range(CHUNKS - 1):
+        x = tl.load(ptr + chunk * LANES + lane, mask=there, other=0.0, eviction_policy="evict_first")
+        held = held + (x,)  # type: ignore[assignment]  # noqa: RUF005
+    col = (CHUNKS - 1) * LANES + lane
+    x = tl.load(ptr + col, mask=there & (col < n_cols), other=float("-inf"))
+    return held + (x,)  # noqa: RUF005
 
 
 @triton.jit
 def _shared_kernel(
     x_ptr, out_ptr, scratch_ptr, n_rows, n_cols, x_stride, out_stride,
-    LOGARITHM: tl.constexpr, PARTS: tl.constexpr, CHUNKS: tl.constexpr, LANES: tl.constexpr,
-    WORDS: tl.constexpr,
+    LOGARITHM: tl.constexpr, PARTS: tl.constexpr, LATE: tl.constexpr, CHUNKS: tl.constexpr,
+    LANES: tl.constexpr, WARPS: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
     N: tl.constexpr = LANES // PARTS
-    LAST: tl.constexpr = CHUNKS - 1
+    OWN: tl.constexpr = WARPS // PARTS
     group, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
     n_groups = tl.num_programs(0) // PARTS
-    lane = part * N + tl.arange(0, N)
-    last = LAST * LANES + lane
+    start = part * N
+    last = (CHUNKS - 1) * LANES + start + tl.arange(0, N)
     scratch_ptr += group * WORDS
-    maxima_ptr, sums_ptr, left_ptr = scratch_ptr, scratch_ptr + PARTS, scratch_ptr + 2 * PARTS
+    maxima_ptr, sums_ptr, left_ptr = scratch_ptr, scratch_ptr + WARPS, scratch_ptr + 2 * WARPS
+    xs = x_ptr + tl.cast(group, tl.int64) * x_stride
+    following = _load(xs, start, n_cols, group < n_rows, N, CHUNKS, LANES)
     for row in range(group, n_rows, n_groups):
         tag = row + 1
-        xs = x_ptr + tl.cast(row, tl.int64) * x_stride + lane
-        ys = out_ptr + tl.cast(row, tl.int64) * out_stride + lane
-        kept = ()
-        for chunk in tl.static_range(LAST):
-            x = tl.load(xs + chunk * LANES, eviction_policy="evict_first").to(tl.float32)
-            kept = kept + (x,)  # type: ignore[assignment]  # noqa: RUF005
-        x = tl.load(xs + LAST * LANES, mask=last < n_cols, other=float("-inf")).to(tl.float32)
-        kept = kept + (x,)  # type: ignore[assignment]  # noqa: RUF005
-
-        top = tl.full((N,), float("-inf"), tl.float32)
-        for chunk in tl.static_range(CHUNKS):
-            top = tl.where(kept[chunk] > top, kept[chunk], top)
-        _tell(maxima_ptr + part + tl.arange(0, 1), tl.max(tl.reshape(top, [1, N]), axis=1), tag)
-        highest = tl.max(_hear(maxima_ptr, tag, PARTS), axis=0)
+        held = following
+        next_xs = x_ptr + tl.cast(row + n_groups, tl.int64) * x_stride
+        more = row + n_groups < n_rows
+        top = held[CHUNKS - 1]
+        for chunk in tl.static_range(CHUNKS - 1):
+            top = _higher(top, held[chunk])
+        top = tl.reduce(tl.reshape(top.to(tl.float32), [1, N]), 1, _higher)
+        _tell(maxima_ptr + part + tl.arange(0, 1), top, tag)
+        if more:
+            _fetch(next_xs, start, n_cols, N, CHUNKS, LANES)
+        even, odd = _hear(maxima_ptr, tag, PARTS)
+        highest = tl.reduce(_higher(even, odd), 0, _higher)
 
         lanes = tl.zeros((N,), tl.float32)
-        held = ()
         for chunk in tl.static_range(CHUNKS):
-            below = kept[chunk] - highest
-            e = exp32(below)
-            lanes += e if chunk < LAST else tl.where(last < n_cols, e, 0.0)
-            held = held + (below if LOGARITHM else e,)  # type: ignore[assignment]  # noqa: RUF005
-        own = tl.zeros((1,), tl.float32) + pair_sum(lanes, N)
-        _tell(sums_ptr + part + tl.arange(0, 1), own, tag)
-        total = pair_sum(_hear(sums_ptr, tag, PARTS), PARTS)
+            e = _exp_below(_widened(held[chunk], False) - highest)
+            lanes += e if chunk < CHUNKS - 1 else tl.where(last < n_cols, e, 0.0)
+        _tell(sums_ptr + part * OWN + tl.arange(0, OWN), _partial_sums(lanes, N, OWN), tag)
+        if not LATE:
+            following = _load(next_xs, start, n_cols, more, N, CHUNKS, LANES)
+        even, odd = _hear(sums_ptr, tag, WARPS)
+        if LATE:
+            following = _load(next_xs, start, n_cols, more, N, CHUNKS, LANES)
+        # where the maximum is not finite the sum is NaN, which _exp_below hid
+        total = pair_sum(even + odd, WARPS // 2) + (highest - highest)
 
+        ys = out_ptr + tl.cast(row, tl.int64) * out_stride + start + tl.arange(0, N)
         for chunk in tl.static_range(CHUNKS):
-            y = held[chunk] - log32(total) if LOGARITHM else tl.div_rn(held[chunk], total.broadcast_to(N))
+            below = _widened(held[chunk], True) - highest
+            y = below - log32(total) if LOGARITHM else tl.div_rn(_exp_below(below), total.broadcast_to(N))
             y = narrow(y, out_ptr.dtype.element_ty)
-            mask = last < n_cols if chunk == LAST else None
+            mask = last < n_cols if chunk == CHUNKS - 1 else None
             tl.store(ys + chunk * LANES, y, mask=mask, eviction_policy="evict_first")
     # whoever leaves last leaves scratch as it was found
     if tl.atomic_add(left_ptr, 1) == PARTS - 1:
@@ -162,10 +242,11 @@ def _run(kernel: str, x: DeviceArray, out: DeviceArray, scratch: DeviceArray | N
         raise ValueError(
             f"{kernel}: scratch is {scratch.dtype} {list(scratch.shape)}, expected int64 {list(SCRATCH)}"
         )
+    parts = PARTS[x.dtype]
     launch(
-        _shared_kernel, (min(rows, GROUPS) * PARTS,), x, out, scratch, rows, cols, *strides,
-        LOGARITHM=logarithm, PARTS=PARTS, CHUNKS=cdiv(cols, LANES), LANES=LANES, WORDS=WORDS,
-        num_warps=PART_WARPS,
+        _shared_kernel, (min(rows, PROGRAMS // parts) * parts,), x, out, scratch, rows, cols, *strides,
+        LOGARITHM=logarithm, PARTS=parts, LATE=LATE[x.dtype], CHUNKS=cdiv(cols, LANES),
+        LANES=LANES, WARPS=WARPS, WORDS=WORDS, num_warps=WARPS // parts,
     )  # fmt: skip
     return out
 

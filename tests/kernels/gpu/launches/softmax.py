@@ -10,6 +10,9 @@ def launches() -> None:
         for kernel in (softmax, log_softmax):
             for out in {dtype, "float32"}:
                 kernel(absent((8, 152064), dtype), absent((8, 152064), out))
-    for cols in (49152, 152064):
-        x, out = absent((8, cols), "float32"), absent((8, cols), "float32")
-        log_softmax(x, out, absent(SCRATCH, "int64"))
+    for dtype in FLOATS:
+        for kernel in (softmax, log_softmax):
+            kernel(absent((8, 20000), dtype), absent((8, 20000), "float32"), absent(SCRATCH, "int64"))
+    # as many elements as are held in registers
+    for dtype in ("float32", "bfloat16"):
+        log_softmax(absent((8, 152064), dtype), absent((8, 152064), dtype), absent(SCRATCH, "int64"))
