@@ -1,4 +1,4 @@
-"""Attention of single rows in low precision: a program for each partition of KV, then one that merges them.
+"""Attention of single rows in low precision: partitions of KV side by side, then programs that merge them.
 
 Invariant: a partition is PARTITION positions at a fixed absolute place, whichever program runs it, and
 partitions are merged in rising order. `attention_softmax.py` says what a block of KV does.

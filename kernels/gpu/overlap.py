@@ -9,16 +9,21 @@ import functools
 
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from detrec.kernels import cuda
 from detrec.kernels.launch import INTERPRETED, tl, triton
+
+HOPPER = 90
+# the first CUDA that captures such a launch in a graph
+DRIVER = 12030
 
 
 @functools.cache
 def can_overlap() -> bool:
-    """Whether the GPU starts kernels before others have ended: those since Hopper."""
+    """Whether the GPU starts kernels before others have ended, in captured graphs too."""
     if INTERPRETED:
         return False
     target = triton.runtime.driver.active.get_current_target()
-    return target.backend == "cuda" and int(target.arch) >= 90
+    return target.backend == "cuda" and int(target.arch) >= HOPPER and cuda.driver_version() >= DRIVER
 
 
 @triton.jit
