@@ -78,9 +78,14 @@ def describe(index: int) -> dict[str, str]:
     return {
         "name": about.name.rstrip(b"\0").decode(),
         "capability": f"{about.major}.{about.minor}",
-        "driver": str(_call("cudaDriverGetVersion")),
+        "driver": str(driver_version()),
         "runtime": str(_call("cudaRuntimeGetVersion")),
     }
+
+
+def driver_version() -> int:
+    """The newest CUDA that the driver supports: 12080 for 12.8."""
+    return int(_call("cudaDriverGetVersion"))
 
 
 def set_device(index: int) -> None:

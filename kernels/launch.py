@@ -82,20 +82,24 @@ def _kind(arg: Any) -> Any:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int = 1, **constants: Any
-) -> None:
+    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int = 1,
+    overlaps: bool = False, **constants: Any,
+) -> None:  # fmt: skip
     """Run `kernel` on `grid`; nothing happens where the grid is empty.
 
     `args` are its run-time arguments in order, `constants` all of its constexpr parameters, which come after
-    them in its signature.
+    them in its signature. One that `overlaps` starts before the kernel ahead of it has ended, and waits for
+    it by itself (`gpu/overlap.py`).
     """
     if not all(grid):
         return
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": False}
+    if overlaps:
+        options["launch_pdl"] = True
     if INTERPRETED:
         kernel[grid](*args, **constants, **options)
         return
-    key = (kernel, num_warps, num_stages, *map(_kind, args), *constants.values())
+    key = (kernel, num_warps, num_stages, overlaps, *map(_kind, args), *constants.values())
     found = _compiled.get(key)
     if found is None:
         built = kernel.run(*args, grid=grid, warmup=True, **constants, **options)

@@ -44,8 +44,8 @@ def _again_kernel(
         acc = tl.zeros([LINES, BLOCK_D], tl.float32)
         for begin in range(0, position + 1, PARTITION):
             part_m, part_total, part_acc = attend_partition(
-                q, cache_ptr, table, kv_head, kv_heads, begin, position, scale,
-                D, BLOCK_D, PAGE, LINES, KV_BLOCK, PARTITION,
+                q, cache_ptr, table, kv_head, kv_heads, begin, position, 0, scale,
+                D, BLOCK_D, BLOCK_D, PAGE, LINES, KV_BLOCK, PARTITION,
             )  # fmt: skip
             m, total, acc = merge(m, total, acc, part_m, part_total, part_acc)
         result = tl.div_rn(acc + 0.0, total[:, None] + tl.zeros([LINES, BLOCK_D], tl.float32))

@@ -55,8 +55,9 @@ def _type(arg: Any) -> tuple[str, bool]:
 
 
 def compile_only(
-    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int = 1, **constants: Any
-) -> None:
+    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int = 1,
+    overlaps: bool = False, **constants: Any,
+) -> None:  # fmt: skip
     """What `launch` is replaced by."""
     names = kernel.arg_names
     signature, fixed, attrs = {}, dict(constants), {}

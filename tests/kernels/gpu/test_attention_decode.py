@@ -9,10 +9,12 @@ from tests.bits import assert_same_bits
 from tests.kernels.gpu.paged import attend, close, decode, paged
 
 
-def test_many_partitions_mean_what_one_means(monkeypatch):
+@pytest.mark.parametrize("few", [0, 64], ids=["a program each", "shared"])
+def test_many_partitions_mean_what_one_means(few, monkeypatch):
     memory = paged([700], "bfloat16", 2, 1, 64)
     rows = [(0, p) for p in (0, 127, 128, 500, 699)]
     monkeypatch.setattr(module, "PARTITION", 128)
+    monkeypatch.setattr(module, "FEW", few)
     assert close(decode(memory, rows), memory, rows)
 
 
@@ -34,9 +36,14 @@ def test_room_for_longer_contexts_does_not_show():
         ("_stages", lambda *shape: 3),
         ("MERGE_WARPS", 4),
         ("AHEAD", 1),
-        ("AHEAD", 16),
+        ("AHEAD", 2),
+        ("SLICES", 1),
+        ("SLICES", 4),
+        ("FEW", 1 << 30),
+        ("OVERLAPPED", 1 << 30),
+        ("can_overlap", lambda: False),
     ],
-    ids=["2 warps", "8 warps", "1 stage", "3 stages", "merge 4 warps", "1 ahead", "16 ahead"],
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_how_it_is_launched_does_not_show(name, value, monkeypatch):
     memory = paged([3000, 1500], "bfloat16", 14, 2, 128)
