@@ -67,11 +67,13 @@ def _scores(q, keys, first, KV_BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, inside):
+def _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, D: tl.constexpr):
     """Write the lines of a tile, and whether any result is not finite."""
     result = tl.div_rn(acc + 0.0, total[:, None] + tl.zeros([acc.shape[0], acc.shape[1]], tl.float32))
     place = row[:, None] * out_stride + column[:, None] + d
-    tl.store(out_ptr + place, narrow(result, out_ptr.dtype.element_ty), mask=valid[:, None] & inside)
+    tl.store(
+        out_ptr + place, narrow(result, out_ptr.dtype.element_ty), mask=valid[:, None] & (d[None, :] < D)
+    )
     bad = tl.where(tl.abs(result) < float("inf"), 0, 1)
     tl.store(flag, tl.max(tl.max(bad, axis=1), axis=0))
 
@@ -100,8 +102,8 @@ def _tile_kernel(
     position = start + line // GROUP
     row, column = top + line // GROUP, (kv_head * GROUP + line % GROUP) * D
     d = tl.arange(0, BLOCK_D)
-    inside = d[None, :] < D
-    q = tl.load(q_ptr + row[:, None] * q_stride + column[:, None] + d, mask=inside, other=0.0)
+    q = tl.load(q_ptr + row[:, None] * q_stride + column[:, None] + d, mask=d[None, :] < D, other=0.0)
+    lane = tl.arange(0, KV_BLOCK)
     m, total, acc = _nothing(LINES, BLOCK_D)
 
     # partitions that every line sees whole, then the rest
@@ -118,12 +120,12 @@ def _tile_kernel(
         part_m, part_total, part_acc = _nothing(LINES, BLOCK_D)
         for first in range(begin, min(begin + PARTITION, length), KV_BLOCK):
             s = _scores(q, keys, base + first, KV_BLOCK)
-            s = tl.where((first + tl.arange(0, KV_BLOCK))[None, :] <= position[:, None], s, float("-inf"))
+            s = tl.where((first + lane)[None, :] <= position[:, None], s, float("-inf"))
             v = values.load([base + first, 0])
             part_m, part_total, part_acc = visit(s, v, part_m, part_total, part_acc, scale)
         m, total, acc = merge(m, total, acc, part_m, part_total, part_acc)
 
-    _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, inside)
+    _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, D)
     if WHOLE:
         tl.store(flag + 1, 0)
 
