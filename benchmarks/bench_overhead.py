@@ -58,11 +58,23 @@ def ratio(figure: Figure, runs: Sequence[Times], base: Sequence[Times]) -> float
     return statistics.median(figure(t) / figure(b) for t, b in zip(runs, base, strict=True))
 
 
+def step(times: Times) -> float:
+    """Seconds of a settled step, the middle one's."""
+    return statistics.median(times.settled)
+
+
+def mean(times: Times) -> float:
+    """The same of all of them."""
+    return statistics.mean(times.settled)
+
+
+def whole(times: Times) -> float:
+    """Seconds of a run."""
+    return times.whole
+
+
 def row(args: argparse.Namespace, name: str, runs: Sequence[Times], base: Sequence[Times]) -> str:
     """One line of the table."""
-    step: Figure = lambda t: statistics.median(t.settled)  # noqa: E731
-    mean: Figure = lambda t: statistics.mean(t.settled)  # noqa: E731
-    whole: Figure = lambda t: t.whole  # noqa: E731
     cells = [name]
     for figure in (step, mean):
         cells += [
@@ -99,7 +111,7 @@ def main() -> None:
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
     for name, runs in times.items():
         print(row(args, name, runs, base))
-    found = ratio(lambda t: t.whole, base, times[VARIANTS[3][0]])
+    found = ratio(whole, base, times[VARIANTS[3][0]])
     print(f"\ndeterministic against vendor kernels: {found:.3f} times the seconds (bar 1.10)")
 
 

@@ -13,8 +13,8 @@ from detrec.config import SamplingParams
 from detrec.engines.base import Request
 from detrec.recorder.schema import GROUPS, ArraySpec, group_metadata
 
-_DTYPES = {int: "int64", int | None: "int64", float: "float64", bool: "bool"}
-_NUMBERS = {field.name: _DTYPES[field.type] for field in fields(SamplingParams) if field.type in _DTYPES}  # type: ignore[index]
+_DTYPES: Mapping[Any, str] = {int: "int64", int | None: "int64", float: "float64", bool: "bool"}
+_NUMBERS = {field.name: _DTYPES[field.type] for field in fields(SamplingParams) if field.type in _DTYPES}
 _LISTS = tuple(field.name for field in fields(SamplingParams) if field.name not in _NUMBERS)
 
 REQUEST_ARRAYS = {

@@ -276,7 +276,7 @@ def open_store(path: str | Path) -> Store:
     from detrec.recorder.remote_store import RemoteStore
 
     try:
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
 
         filesystem, root = fsspec.core.url_to_fs(url)
     except ImportError as error:

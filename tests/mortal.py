@@ -40,7 +40,7 @@ def mortal(last: int, seconds: float | str) -> None:
         if record.step.index == last:
             end(seconds)
 
-    TraceWriter.__init__, TraceWriter.step = beginning, writing  # type: ignore[method-assign]
+    TraceWriter.__init__, TraceWriter.step = beginning, writing
 
 
 if __name__ == "__main__":

@@ -77,6 +77,43 @@ def _softmax(s, m, total, scale):
 
 
 @gluon.jit
+def _nothing(ROWS: gl.constexpr, OUT: gl.constexpr, BLOCK_D: gl.constexpr):
+    """m, total and acc of lines that have seen no position."""
+    m = gl.full([HALF], NOTHING, gl.float32, ROWS)
+    return m, gl.zeros([HALF], gl.float32, ROWS), gl.zeros([HALF, BLOCK_D], gl.float32, OUT)
+
+
+@gluon.jit
+def _take(
+    q_ptr, queries, begin, top, lines, kv_head, q_stride, MEMORY: gl.constexpr, GROUP: gl.constexpr,
+    D: gl.constexpr, BLOCK_D: gl.constexpr,
+):  # fmt: skip
+    """Bring the queries of half a tile to shared memory."""
+    # lines past the slice's last repeat it and are not stored
+    line = gl.minimum(begin + gl.arange(0, HALF, gl.SliceLayout(1, MEMORY)), lines - 1)
+    at = (top + line // GROUP).to(gl.int64) * q_stride + (kv_head * GROUP + line % GROUP) * D
+    d = gl.expand_dims(gl.arange(0, BLOCK_D, gl.SliceLayout(0, MEMORY)), 0)
+    q = gl.load(q_ptr + gl.expand_dims(at, 1) + d, mask=d < D, other=0.0)
+    queries.store(q)
+    fence_async_shared()
+
+
+@gluon.jit
+def _give(
+    out_ptr, queries, result, begin, top, lines, kv_head, out_stride, MEMORY: gl.constexpr,
+    GROUP: gl.constexpr, D: gl.constexpr, BLOCK_D: gl.constexpr,
+):  # fmt: skip
+    """Write the lines of half a tile: through the memory of the queries, so that whole rows are written."""
+    queries.store(result.to(out_ptr.dtype.element_ty))
+    result = queries.load(MEMORY)
+    line = begin + gl.arange(0, HALF, gl.SliceLayout(1, MEMORY))
+    at = (top + line // GROUP).to(gl.int64) * out_stride + (kv_head * GROUP + line % GROUP) * D
+    d = gl.expand_dims(gl.arange(0, BLOCK_D, gl.SliceLayout(0, MEMORY)), 0)
+    valid = (gl.expand_dims(line, 1) < lines) & (d < D)
+    gl.store(out_ptr + gl.expand_dims(at, 1) + d, result, mask=valid)
+
+
+@gluon.jit
 def _attend(
     q_ptr, out_ptr, flag_ptr, qs, ks, vs, full, empty, top, lines, first_line, start, length, kv_head, scale,
     q_stride, out_stride, half: gl.constexpr, GROUP: gl.constexpr, D: gl.constexpr, BLOCK_D: gl.constexpr,
@@ -89,27 +126,16 @@ def _attend(
     MEMORY: gl.constexpr = gl.BlockedLayout([1, 8], [256 // BLOCK_D, BLOCK_D // 8], [4, 1], [1, 0])
     dtype: gl.constexpr = q_ptr.dtype.element_ty
     begin = first_line + half * HALF
-
-    # lines past the slice's last repeat it and are not stored
-    line = gl.minimum(begin + gl.arange(0, HALF, gl.SliceLayout(1, MEMORY)), lines - 1)
-    at = (top + line // GROUP).to(gl.int64) * q_stride + (kv_head * GROUP + line % GROUP) * D
-    d = gl.expand_dims(gl.arange(0, BLOCK_D, gl.SliceLayout(0, MEMORY)), 0)
     queries = qs.index(half)
-    q = gl.load(q_ptr + gl.expand_dims(at, 1) + d, mask=d < D, other=0.0)
-    queries.store(q)
-    fence_async_shared()
+    _take(q_ptr, queries, begin, top, lines, kv_head, q_stride, MEMORY, GROUP, D, BLOCK_D)
 
     position = start + gl.minimum(begin + gl.arange(0, HALF, ROWS), lines - 1) // GROUP
     # positions that every line sees
     common = start + gl.minimum(begin, lines - 1) // GROUP + 1
     lane = gl.arange(0, KV_BLOCK, gl.SliceLayout(0, SCORES))
     none = gl.zeros([HALF, KV_BLOCK], gl.float32, SCORES)
-    m = gl.full([HALF], NOTHING, gl.float32, ROWS)
-    total = gl.zeros([HALF], gl.float32, ROWS)
-    acc = gl.zeros([HALF, BLOCK_D], gl.float32, OUT)
-    part_m = gl.full([HALF], NOTHING, gl.float32, ROWS)
-    part_total = gl.zeros([HALF], gl.float32, ROWS)
-    part_acc = gl.zeros([HALF, BLOCK_D], gl.float32, OUT)
+    m, total, acc = _nothing(ROWS, OUT, BLOCK_D)
+    part_m, part_total, part_acc = _nothing(ROWS, OUT, BLOCK_D)
     stage = 0
     phase = 0
     for first in range(0, length, KV_BLOCK):
@@ -128,23 +154,14 @@ def _attend(
         mbarrier.arrive(empty.index(STAGES + stage))
         if (first + KV_BLOCK) % PARTITION == 0:
             m, total, acc = _merge(m, total, acc, part_m, part_total, part_acc)
-            part_m = gl.full([HALF], NOTHING, gl.float32, ROWS)
-            part_total = gl.zeros([HALF], gl.float32, ROWS)
-            part_acc = gl.zeros([HALF, BLOCK_D], gl.float32, OUT)
+            part_m, part_total, part_acc = _nothing(ROWS, OUT, BLOCK_D)
         stage, phase = after(stage, phase, STAGES)
     m, total, acc = _merge(m, total, acc, part_m, part_total, part_acc)
 
-    # through the memory of the queries, so that whole rows are written
     result = gl.div_rn(acc + 0.0, _column(total, OUT) + gl.zeros_like(acc))
     bad = gl.where(gl.abs(result) < -NOTHING, 0, 1)
     gl.store(flag_ptr + half, gl.max(gl.max(bad, axis=1), axis=0))
-    queries.store(result.to(dtype))
-    result = queries.load(MEMORY)
-    line = begin + gl.arange(0, HALF, gl.SliceLayout(1, MEMORY))
-    at = (top + line // GROUP).to(gl.int64) * out_stride + (kv_head * GROUP + line % GROUP) * D
-    d = gl.expand_dims(gl.arange(0, BLOCK_D, gl.SliceLayout(0, MEMORY)), 0)
-    valid = (gl.expand_dims(line, 1) < lines) & (d < D)
-    gl.store(out_ptr + gl.expand_dims(at, 1) + d, result, mask=valid)
+    _give(out_ptr, queries, result, begin, top, lines, kv_head, out_stride, MEMORY, GROUP, D, BLOCK_D)
 
 
 @gluon.jit

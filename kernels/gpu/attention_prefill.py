@@ -53,13 +53,38 @@ def _gather_kernel(
 
 
 @triton.jit
+def _nothing(LINES: tl.constexpr, BLOCK_D: tl.constexpr):
+    """m, total and acc of lines that have seen no position."""
+    m = tl.full([LINES], float("-inf"), tl.float32)
+    return m, tl.zeros([LINES], tl.float32), tl.zeros([LINES, BLOCK_D], tl.float32)
+
+
+@triton.jit
+def _scores(q, keys, first, KV_BLOCK: tl.constexpr):
+    """q times the keys of a block of KV."""
+    k = keys.load([first, 0])
+    return dot(q, tl.trans(k), tl.zeros([q.shape[0], KV_BLOCK], tl.float32))
+
+
+@triton.jit
+def _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, D: tl.constexpr):
+    """Write the lines of a tile, and whether any result is not finite."""
+    result = tl.div_rn(acc + 0.0, total[:, None] + tl.zeros([acc.shape[0], acc.shape[1]], tl.float32))
+    place = row[:, None] * out_stride + column[:, None] + d
+    tl.store(
+        out_ptr + place, narrow(result, out_ptr.dtype.element_ty), mask=valid[:, None] & (d[None, :] < D)
+    )
+    bad = tl.where(tl.abs(result) < float("inf"), 0, 1)
+    tl.store(flag, tl.max(tl.max(bad, axis=1), axis=0))
+
+
+@triton.jit
 def _tile_kernel(
     q_ptr, positions_ptr, tiles_ptr, keys, values, out_ptr, flags_ptr, scale, q_stride, out_stride, capacity,
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, LINES: tl.constexpr,
     KV_BLOCK: tl.constexpr, PARTITION: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    kv_head = tl.program_id(0)
-    tile = tl.program_id(1).to(tl.int64)
+    kv_head, tile = tl.program_id(0), tl.program_id(1).to(tl.int64)
     flag = flags_ptr + (tile * tl.num_programs(0) + kv_head) * 2 + tl.program_id(2)
     top = tl.load(tiles_ptr + tile * 4).to(tl.int64)
     lines = tl.load(tiles_ptr + tile * 4 + 1) * GROUP
@@ -75,46 +100,32 @@ def _tile_kernel(
     valid = line < lines
     line = tl.minimum(line, lines - 1)
     position = start + line // GROUP
-    row = top + line // GROUP
-    column = (kv_head * GROUP + line % GROUP) * D
+    row, column = top + line // GROUP, (kv_head * GROUP + line % GROUP) * D
     d = tl.arange(0, BLOCK_D)
-    inside = d[None, :] < D
-    q = tl.load(q_ptr + row[:, None] * q_stride + column[:, None] + d, mask=inside, other=0.0)
+    q = tl.load(q_ptr + row[:, None] * q_stride + column[:, None] + d, mask=d[None, :] < D, other=0.0)
     lane = tl.arange(0, KV_BLOCK)
-    m = tl.full([LINES], float("-inf"), tl.float32)
-    total = tl.zeros([LINES], tl.float32)
-    acc = tl.zeros([LINES, BLOCK_D], tl.float32)
+    m, total, acc = _nothing(LINES, BLOCK_D)
 
     # partitions that every line sees whole, then the rest
     whole = (start + first_line // GROUP + 1) // PARTITION * PARTITION
     length = start + tl.minimum(first_line + LINES - 1, lines - 1) // GROUP + 1
     for begin in tl.range(0, whole, PARTITION, flatten=True):
-        part_m = tl.full([LINES], float("-inf"), tl.float32)
-        part_total = tl.zeros([LINES], tl.float32)
-        part_acc = tl.zeros([LINES, BLOCK_D], tl.float32)
+        part_m, part_total, part_acc = _nothing(LINES, BLOCK_D)
         for block in tl.range(0, PARTITION, KV_BLOCK):
-            k = keys.load([base + begin + block, 0])
-            s = dot(q, tl.trans(k), tl.zeros([LINES, KV_BLOCK], tl.float32))
+            s = _scores(q, keys, base + begin + block, KV_BLOCK)
             v = values.load([base + begin + block, 0])
             part_m, part_total, part_acc = visit(s, v, part_m, part_total, part_acc, scale)
         m, total, acc = merge(m, total, acc, part_m, part_total, part_acc)
     for begin in range(whole, length, PARTITION):
-        part_m = tl.full([LINES], float("-inf"), tl.float32)
-        part_total = tl.zeros([LINES], tl.float32)
-        part_acc = tl.zeros([LINES, BLOCK_D], tl.float32)
+        part_m, part_total, part_acc = _nothing(LINES, BLOCK_D)
         for first in range(begin, min(begin + PARTITION, length), KV_BLOCK):
-            k = keys.load([base + first, 0])
-            s = dot(q, tl.trans(k), tl.zeros([LINES, KV_BLOCK], tl.float32))
+            s = _scores(q, keys, base + first, KV_BLOCK)
             s = tl.where((first + lane)[None, :] <= position[:, None], s, float("-inf"))
             v = values.load([base + first, 0])
             part_m, part_total, part_acc = visit(s, v, part_m, part_total, part_acc, scale)
         m, total, acc = merge(m, total, acc, part_m, part_total, part_acc)
 
-    result = tl.div_rn(acc + 0.0, total[:, None] + tl.zeros([LINES, BLOCK_D], tl.float32))
-    place = row[:, None] * out_stride + column[:, None] + d
-    tl.store(out_ptr + place, narrow(result, out_ptr.dtype.element_ty), mask=valid[:, None] & inside)
-    bad = tl.where(tl.abs(result) < float("inf"), 0, 1)
-    tl.store(flag, tl.max(tl.max(bad, axis=1), axis=0))
+    _give(out_ptr, flag, acc, total, row, column, d, out_stride, valid, D)
     if WHOLE:
         tl.store(flag + 1, 0)
 

@@ -112,6 +112,37 @@ def _search(
 
 
 @triton.jit
+def _bracket(
+    before, target, by_count, high_count, high_weight, low, interval_ptr, n, logprobs_ptr, pairs_ptr,
+    weights_ptr, highest, temperature, least, LISTED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Whether the target is reached in the list; and what it lies between there, else behind `low`.
+
+    That is a pair below, the tokens and weight up to it, and the same of a pair that is not.
+    """
+    high = tl.full((), NOTHING, tl.uint64)
+    zero = tl.full((), 0, tl.uint64)
+    low_count, low_weight = zero, zero
+    is_listed = n <= LISTED
+    if is_listed:
+        after, upto = tl.load(interval_ptr), tl.load(interval_ptr + 1)
+        count, weight, _nearest, _next = _upto(
+            upto, is_listed, n, logprobs_ptr, pairs_ptr, weights_ptr, highest, temperature, least, BLOCK
+        )
+        count_before = tl.sum(before >> WEIGHT_BITS, axis=0)
+        weight_before = tl.sum(before & WEIGHTS, axis=0)
+        count += count_before
+        weight += weight_before
+        is_listed = (tl.where(by_count, count_before, weight_before) < target) & (
+            tl.where(by_count, count, weight) >= target
+        )
+        if is_listed:
+            low, low_count, low_weight = after, count_before, weight_before
+            high, high_count, high_weight = upto, count, weight
+    return is_listed, low, low_count, low_weight, high, high_count, high_weight
+
+
+@triton.jit
 def _search_kernel(
     logprobs_ptr, interval_ptr, sums_ptr, pairs_ptr, weights_ptr, listed_ptr, last_ptr,
     temperature_ptr, top_k_ptr, top_p_ptr, min_p_ptr, n_cols, stride, n_chunks,
@@ -136,34 +167,19 @@ def _search_kernel(
                 weights_ptr += row * LISTED
                 highest, least = logprob_of(best), least_mass(tl.load(min_p_ptr + row))
                 target = tl.where(by_count, top_k.to(tl.uint64), reaching(high_weight, top_p))
-                low, high = best - 1, tl.full((), NOTHING, tl.uint64)
-                zero = tl.full((), 0, tl.uint64)
-                low_count, low_weight = zero, zero
-
+                low = best - 1
                 n = tl.load(listed_ptr + row)
-                is_listed = n <= LISTED
-                if is_listed:
-                    after, upto = tl.load(interval_ptr + row * 3), tl.load(interval_ptr + row * 3 + 1)
-                    count, weight, _nearest, _next = _upto(
-                        upto, is_listed, n, logprobs_ptr, pairs_ptr, weights_ptr, highest, temperature,
-                        least, BLOCK,
-                    )  # fmt: skip
-                    count_before = tl.sum(before >> WEIGHT_BITS, axis=0)
-                    weight_before = tl.sum(before & WEIGHTS, axis=0)
-                    count += count_before
-                    weight += weight_before
-                    is_listed = (tl.where(by_count, count_before, weight_before) < target) & (
-                        tl.where(by_count, count, weight) >= target
-                    )
-                    if is_listed:
-                        low, low_count, low_weight = after, count_before, weight_before
-                        high, high_count, high_weight = upto, count, weight
+                is_listed, low, low_count, low_weight, high, high_count, high_weight = _bracket(
+                    before, target, by_count, high_count, high_weight, low, interval_ptr + row * 3, n,
+                    logprobs_ptr, pairs_ptr, weights_ptr, highest, temperature, least, LISTED, BLOCK,
+                )  # fmt: skip
                 n = tl.where(is_listed, n, n_cols)
                 last, kept, weight = _search(
                     low, low_count, low_weight, high, high_count, high_weight, target, by_count,
                     is_listed, n, logprobs_ptr, pairs_ptr, weights_ptr, highest, temperature, least, BLOCK,
                 )  # fmt: skip
                 if by_count & (top_p < 1.0):
+                    zero = tl.full((), 0, tl.uint64)
                     last, _kept, _weight = _search(
                         best - 1, zero, zero, last, kept, weight, reaching(weight, top_p), top_k < 0,
                         is_listed, n, logprobs_ptr, pairs_ptr, weights_ptr, highest, temperature, least,

@@ -31,7 +31,7 @@ def test_threads_write_the_same_and_never_have_more_than_they_may(
 
     def slow(self: LocalStore, *args: object) -> None:
         time.sleep(0.005)
-        patch(self, *args)  # type: ignore[arg-type]
+        patch(self, *args)
 
     monkeypatch.setattr(LocalStore, "patch", slow)
     values = np.random.default_rng(6).integers(1, 2**63, (sum(PUT), 3), dtype=np.uint64)

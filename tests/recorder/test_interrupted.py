@@ -94,7 +94,7 @@ def test_what_a_thread_cannot_write_is_said_and_leaves_the_last_commit(
     def full(self: LocalStore, key: str, *args: object) -> None:
         if key == "fingerprints/0/c/1/0":
             raise TraceError("No space left on device")
-        patch(self, key, *args)  # type: ignore[arg-type]
+        patch(self, key, *args)
 
     monkeypatch.setattr(column, "WORTH", 1)
     monkeypatch.setattr(LocalStore, "patch", full)

@@ -27,12 +27,10 @@ def config(ranks: int, max_tokens: int = 6, **engine: object) -> ServeConfig:
         {
             "id": name,
             "prompt_token_ids": [3, 1, 4, 1, seed],
-            "sampling": {"seed": seed, "max_tokens": max_tokens},
+            "sampling": {"seed": seed, "max_tokens": max_tokens, "ignore_eos": True},
         }
         for seed, name in enumerate("ab")
     ]
-    for request in requests:
-        request["sampling"]["ignore_eos"] = True  # type: ignore[index]
     return serve_config({"model": "builtin:qwen2-tiny", "engine": settings, "requests": requests})
 
 

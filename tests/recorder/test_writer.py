@@ -47,7 +47,7 @@ def test_time_asks_for_commits_and_a_slow_store_for_fewer(
         nonlocal counted
         if key == "tail":
             counted, clock[0] = counted + 1, clock[0] + commit
-        original(self, key, *args)  # type: ignore[arg-type]
+        original(self, key, *args)
 
     monkeypatch.setattr(LocalStore, "patch", patch)
     with open_writer(tmp_path / "run.zarr", commit_seconds=0.2) as writer:
@@ -195,7 +195,7 @@ def test_steps_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> 
     ]
     for arguments in bad:
         with pytest.raises(ValueError, match="step "):
-            writer.step(Record(*arguments, 0.0))  # type: ignore[arg-type]
+            writer.step(Record(*arguments, 0.0))
     writer.step(Record(step, [1, 2], prints, kernels, (), (finish,), 0.0))
     writer.close()
     with pytest.raises(ValueError, match="closed"):

@@ -150,7 +150,7 @@ class TableBit(Fault):
             output: np.ndarray = ops.matmul(name, x, weight, bias)
             return output
 
-        matmul.kernel = ops.matmul.kernel  # type: ignore[attr-defined]
+        matmul.kernel = ops.matmul.kernel
         return replace(ops, matmul=matmul)
 
 

@@ -79,7 +79,7 @@ class HostDevice(Device):
     """A Device whose memory is the host's and full of 0xFF: what is read before it was written shows."""
 
     def __init__(self, framework: str, name: str) -> None:
-        self.framework, self.name, self.index, self.stream = framework, "cpu", 0, HostStream()  # type: ignore[assignment]
+        self.framework, self.name, self.index, self.stream = framework, "cpu", 0, HostStream()
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         return arrays.device_empty(self.framework, shape, dtype, "cpu")
