@@ -5,6 +5,7 @@ cannot be honoured is refused, and the nearest known key is named.
 """
 
 import copy
+import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
@@ -151,7 +152,8 @@ def _honour_environment(engine: dict[str, Any], environ: Mapping[str, str]) -> N
         except ValueError:
             raise ConfigError(f"{variable}: expected a whole number, got {environ[variable]!r}") from None
         if engine.setdefault(key, value) != value:
+            said = json.dumps(engine[key], default=str)
             raise ConfigError(
-                f"{variable}={environ[variable]} contradicts engine.{key}: {engine[key]}",
+                f"{variable}={environ[variable]} contradicts engine.{key}: {said}",
                 hint=f"unset {variable}, or drop engine.{key}",
             )

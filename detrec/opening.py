@@ -100,5 +100,5 @@ def made_other(
         check_mode(mode)
     apply_overrides({}, overrides or ())
     if fault is not None:
-        arm(fault, (), lambda text: None)
+        arm(fault, None, lambda text: None)
     return made(mode, overrides, fault)

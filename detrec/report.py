@@ -247,6 +247,8 @@ def _tokens(comparison: Comparison) -> str:
             f"request {printable(flip.request)}, position {flip.position}: recorded {flip.recorded}, "
             f"replayed {flip.replayed}, {margin_of(flip.margin)}"
         )
+    if not comparison.rows.matched:
+        return "none was drawn at one place in both runs"
     return "equal" if comparison.tokens.equal else "equal where both runs drew one"
 
 

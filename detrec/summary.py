@@ -57,7 +57,7 @@ def verified(run: str, found: Verification, disagreement: Disagreement | None) -
 
 
 def facts(trace: TraceReader) -> dict[str, Any]:
-    """A trace's identity, size, configuration and requests, JSON-ready.
+    """A trace's identity, size, configuration and requests, JSON-ready; `reason`: why its recorder failed.
 
     Of several ranks, `ranks_disagree` is the first cell that they should have alike and have not, or null.
     """
@@ -68,6 +68,7 @@ def facts(trace: TraceReader) -> dict[str, Any]:
         "trace": str(trace.path),
         "uuid": trace.uuid,
         "status": trace.status,
+        "reason": trace.reason,
         "steps": trace.n_steps,
         "rows": trace.n_rows,
         "samples": trace.n_samples,
@@ -140,8 +141,10 @@ def to_text(data: dict[str, Any]) -> str:
     """The same facts for a reader."""
     names = [printable(request["id"]) for request in data["requests"]]
     width = max(8, *map(len, names))
+    reason = data.get("reason", "")
+    status = f"{data['status']} ({printable(reason)})" if reason else data["status"]
     lines = [
-        f"{line(data['trace'])}: {data['status']}, {counted(data['steps'], 'step')}, "
+        f"{line(data['trace'])}: {status}, {counted(data['steps'], 'step')}, "
         f"{counted(data['rows'], 'row')} x {counted(data['ops'], 'op')}, "
         f"{counted(data['samples'], 'sample')}, {counted(data['ranks'], 'rank')}",
         *(part for label, text in ran(data["manifest"]).items() for part in _wrapped(label, text)),

@@ -30,6 +30,10 @@ class RemoteStore:
     def release(self) -> None:
         pass
 
+    def require_place(self) -> None:
+        # only to write tells whether one may
+        pass
+
     def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
         refuse_taken(self.name, self.exists(), replace, False)
         with told(self.name, "written"):

@@ -4,6 +4,7 @@ Keys are relative, with slashes. A local write is a new file renamed over the ol
 kill -9 see the one or the other. Every failure of the medium is a TraceError.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,10 @@ class Store(Protocol):
 
     def is_claimed(self) -> bool:
         """Is a recorder of this machine seen to be at work there?"""
+        ...
+
+    def require_place(self) -> None:
+        """Raise TraceError where no trace can be made there, as far as that shows beforehand."""
         ...
 
     def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
@@ -133,10 +138,17 @@ class LocalStore:
         if self._claim is not None:
             self._claim.release()
 
-    def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-        parent, name = os.path.split(self._root)
+    def require_place(self) -> None:
+        parent = os.path.dirname(self._root)
         if not os.path.isdir(parent):
             raise TraceError(f"{self.name}: {parent} is not a directory", hint="create it first")
+        with told(self.name, "written"):
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def create(self, files: Mapping[str, bytes], *, replace: bool = False) -> None:
+        self.require_place()
+        parent, name = os.path.split(self._root)
         final, fresh = self._root, os.path.join(parent, f".{name}.{uuid4().hex}{PARTIAL}")
         old = f"{fresh}.old"
         with told(self.name, "written"):

@@ -107,10 +107,12 @@ class TraceWriter:
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         """Raise TraceError unless `path` is free for a trace.
 
-        Nothing is there, or a trace to overwrite that nobody records just now; and it is in no other trace.
+        One can be made there; nothing is there, or a trace to overwrite that nobody records just now; and it
+        is in no other trace.
         """
         store = open_store(path)
         require_outside(path)
+        store.require_place()
         if not store.exists():
             return
         refuse_taken(store.name, True, overwrite, store.is_claimed())

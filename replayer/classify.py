@@ -4,7 +4,7 @@ Pure. The order is part of the rules: from what leaves no doubt to what is left 
 """
 
 from detrec.replayer.diagnosis import Diagnosis, Evidence
-from detrec.replayer.evidence import evidence_of
+from detrec.replayer.evidence import evidence_of, ranks_by_number
 from detrec.replayer.findings import Findings
 from detrec.replayer.rules import computed, given, state
 from detrec.replayer.rules.place import one_bit, op_of
@@ -73,8 +73,8 @@ def _open(findings: Findings) -> str:
     graft, op = findings.graft, op_of(findings)
     if findings.reference is None and _on_some_ranks(findings):
         assert findings.ranks is not None
-        which, of = ", ".join(map(str, findings.ranks.differ)), findings.ranks.sizes[0]
-        return f"of {of} ranks only {which} had other bits in {op}: its memory, its weights or its processor"
+        which, of = ranks_by_number(findings.ranks.differ), findings.ranks.sizes[0]
+        return f"of {of} ranks only {which} had other bits in {op}: memory, weights or processor there"
     if findings.reference is None and findings.kernels is not None:
         return f"another kernel ran {op}, which must be run again to say whether that is why"
     if findings.reference is None:

@@ -3,7 +3,7 @@
 Pure. A finding that was not measured gives no evidence.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -228,7 +228,8 @@ def ranks(found: Ranks) -> Evidence | None:
         unseen = ": partial sums are not comparable" if found.equal_partials is None else ""
         texts.append(f"recorded on {counted(recorded, 'rank')}, replayed on {replayed}{unseen}")
     if 0 < len(found.differ) < replayed:
-        texts.append(f"of {replayed} ranks only {_some(found.differ)} differ")
+        differ = "differs" if len(found.differ) == 1 else "differ"
+        texts.append(f"of {replayed} ranks only {ranks_by_number(found.differ)} {differ}")
     if found.equal_partials is not None:
         equal = "every rank's partial is equal, only the sum differs"
         texts.append(equal if found.equal_partials else "the ranks' partials differ")
@@ -237,6 +238,11 @@ def ranks(found: Ranks) -> Evidence | None:
     # lists, as JSON has them
     facts = {**asdict(found), "sizes": [recorded, replayed], "differ": list(found.differ)}
     return Evidence("ranks", "; ".join(texts), facts) if texts else None
+
+
+def ranks_by_number(ranks: Sequence[int]) -> str:
+    """ "rank 1", "ranks 1, 3"."""
+    return f"rank{'' if len(ranks) == 1 else 's'} {_some(ranks)}"
 
 
 def _difference(found: ScheduleDifference) -> str:

@@ -78,7 +78,7 @@ class _Found:
 
     def see(self, rows: np.ndarray, units: np.ndarray, allowed: np.ndarray) -> None:
         """Take in cells [rows, ops]; where `units` is NaN there is none."""
-        shares = np.nan_to_num(units / allowed, posinf=np.inf)
+        shares = np.where(np.isnan(units), -1.0, np.nan_to_num(units / allowed, posinf=np.inf))
         beyond = np.argwhere(shares > 1)
         self.apart += len(beyond)
         for row, op in beyond[np.lexsort((beyond[:, 1], self.step_of_row[rows[beyond[:, 0]]]))[:1]]:
@@ -86,6 +86,8 @@ class _Found:
             if self.first is None or self._when(cell) < self._when(self.first):
                 self.first = cell
         row, op = np.unravel_index(int(shares.argmax()), shares.shape)
+        if shares[row, op] < 0:
+            return
         if self.worst is None or shares[row, op] > self.worst.units / self.worst.allowed:
             self.worst = _Cell(int(rows[row]), int(op), float(units[row, op]), float(allowed[row, op]))
 

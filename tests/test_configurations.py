@@ -162,7 +162,7 @@ class TestEnvironment:
         assert {key: manifest["environment"]["environment"][key] for key in asked} == asked
 
     def test_a_variable_that_contradicts_serve_yaml_or_a_trace_is_an_error(self, run):
-        expected = "FD_DETERMINISTIC_MODE=0 contradicts engine.deterministic: True"
+        expected = "FD_DETERMINISTIC_MODE=0 contradicts engine.deterministic: true"
         hint = "unset FD_DETERMINISTIC_MODE, or drop engine.deterministic"
         recorded = soon("record", "serve.yaml", "-o", run.with_name("none"), FD_DETERMINISTIC_MODE="0")
         assert self.refused(recorded) == (expected, hint)

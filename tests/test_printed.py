@@ -32,7 +32,7 @@ def test_record_prints_what_was_recorded_and_every_text(run, tmp_path):
 def test_info_says_the_same_facts_twice(run):
     facts, text = detrec("info", run, "--json").json(), detrec("info", run).stdout
     assert list(facts) == [
-        *("trace", "uuid", "status", "steps", "rows", "samples", "ops", "ranks"),
+        *("trace", "uuid", "status", "reason", "steps", "rows", "samples", "ops", "ranks"),
         *("manifest", "requests", "events"),
     ]
     trace = TraceReader(run)

@@ -21,6 +21,8 @@ def facts(survey: Survey, *, cell: Cell | None = None, progress: Progress | None
     comparison = survey.compare(progress)
     first = survey.first()
     about = cell or (None if first is None else first.cell)
+    # they read more of the traces, which may show that some of it is corrupt
+    told = place.facts(survey, about) | maps.facts(survey, about) | running.facts(survey, about)
     data: dict[str, Any] = {"verdict": None, "trace": survey.run, "replayed": survey.other}
     if comparison is not None:
         data = report.to_json(
@@ -40,9 +42,7 @@ def facts(survey: Survey, *, cell: Cell | None = None, progress: Progress | None
         "traces": [asdict(condition) for condition in survey.conditions],
         "command": survey.command(),
         "divergences": _divergences(survey),
-        **place.facts(survey, about),
-        **maps.facts(survey, about),
-        **running.facts(survey, about),
+        **told,
     }
 
 
@@ -59,14 +59,17 @@ def _measured(survey: Survey) -> dict[str, Any] | None:
 
 
 def _headline(survey: Survey) -> str:
-    """The verdict in a line; of runs that were not compared, what there is."""
+    """The verdict in a line; of runs that were not compared, what there is; and what of either is corrupt."""
+    corrupt = next((found.detail for found in survey.conditions if found.status == "corrupt"), "")
     if survey.comparison is not None:
-        return report.headline(survey.comparison)
+        lost = corrupt and survey.comparison.verdict == "incomplete"
+        return f"could not tell: {corrupt}" if lost else report.headline(survey.comparison)
     if survey.runs is None or survey.problem:
         return f"could not tell: {survey.problem}"
     recorded = survey.runs.recorded
     steps, rows = counted(recorded.n_steps, "step"), counted(recorded.n_rows, "row")
-    return f"one run: {steps}, {rows} and {counted(len(recorded.ops), 'op')}"
+    told = f"one run: {steps}, {rows} and {counted(len(recorded.ops), 'op')}"
+    return f"{told}; {corrupt}" if corrupt else told
 
 
 def _divergences(survey: Survey) -> dict[str, Any]:

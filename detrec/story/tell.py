@@ -79,7 +79,9 @@ def _require_same(survey: Survey, first: Any, where: str, progress: Progress | N
 
 
 def exit_code(found: Mapping[str, Any]) -> int:
-    """0 identical, or one run that could be read; 1 diverged, 2 could not tell."""
+    """0 identical, or one run that could be read whole; 1 diverged, 2 could not tell."""
     if found["problem"]:
         return 2
-    return 0 if found["verdict"] is None else report.EXIT_CODES[found["verdict"]]
+    if found["verdict"] is not None:
+        return report.EXIT_CODES[found["verdict"]]
+    return 2 if any(trace["status"] == "corrupt" for trace in found["traces"]) else 0

@@ -82,8 +82,11 @@ _MOST = (1 << 31) - 1
 _BOUNDS = {"by": (1, _MOST)}
 
 
-def arm(text: str, op_names: Sequence[str], notify: Callable[[str], None]) -> Fault:
-    """The fault that `NAME[:key=value,...]` asks for. Raises ConfigError naming what is not known."""
+def arm(text: str, op_names: Sequence[str] | None, notify: Callable[[str], None]) -> Fault:
+    """The fault that `NAME[:key=value,...]` asks for. Raises ConfigError naming what is not known.
+
+    `op_names` None: what ops there are is not known here, and any will do.
+    """
     name, _, tail = text.partition(":")
     if name in NEEDED:
         raise ConfigError(
@@ -145,8 +148,8 @@ def check_ranks(fault: Fault, size: int) -> None:
         )
 
 
-def _check_op(text: str, op: str, acts_on: Sequence[str], op_names: Sequence[str]) -> None:
-    if op not in op_names:
+def _check_op(text: str, op: str, acts_on: Sequence[str], op_names: Sequence[str] | None) -> None:
+    if op_names is not None and op not in op_names:
         near = difflib.get_close_matches(op, op_names, n=1)
         raise ConfigError(f"--fault {text}: no op {op!r}", hint=f"did you mean {near[0]}?" if near else "")
     if acts_on and op.rpartition(".")[2] not in acts_on:

@@ -51,10 +51,14 @@ def test_missing_cells_in_text():
     ]
 
 
-def test_nothing_to_compare_in_text():
-    assert to_text(compare(fake_trace([]), fake_trace([])), seconds=0.5).startswith(
-        "could not tell: no fingerprint is in both runs\n"
+@pytest.mark.parametrize("steps", [[], [[part("r2", 0, 2)]]], ids=["no steps", "other requests"])
+def test_nothing_to_compare_in_text(steps):
+    ids = ("r0", "r1", "r2")
+    told = to_text(
+        compare(fake_trace(STEPS if steps else [], ids=ids), fake_trace(steps, ids=ids)), seconds=0.5
     )
+    assert told.startswith("could not tell: no fingerprint is in both runs\n")
+    assert "  tokens     none was drawn at one place in both runs\n" in told
 
 
 def test_the_json_of_a_divergence():

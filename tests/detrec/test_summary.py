@@ -38,6 +38,8 @@ def test_ids_and_models_of_a_trace_are_escaped():
     text = summary.to_text(facts | {"requests": [request]})
     assert text.replace("\n", "").isprintable()
     assert len(text.splitlines()) == 7
+    failed = summary.to_text(facts | {"requests": [request], "status": "failed", "reason": HOSTILE})
+    assert failed.splitlines()[0].startswith("run.zarr: failed (a\\x1b]0;owned\\x07\\nb), 1 step, ")
 
 
 def test_what_was_run_is_listed_in_words_and_wrapped():

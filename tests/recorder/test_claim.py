@@ -1,5 +1,6 @@
 """One recorder at a time, in a place that is its own: nobody's trace is lost to another recording."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,20 @@ def test_no_trace_lies_in_another(tmp_path: Path) -> None:
         with pytest.raises(TraceError, match=f"lies in {outer}, a trace"):
             TraceWriter.check_free(inner)
     verify(outer)
+
+
+def test_a_place_that_cannot_have_a_trace_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for parent in ("none", "file"):
+        with pytest.raises(TraceError, match=f"{parent} is not a directory"):
+            TraceWriter.check_free(tmp_path / parent / "run.zarr")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused_before_any_work(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(TraceError, match="cannot be written: Permission denied"):
+        TraceWriter.check_free(tmp_path / "run.zarr")
 
 
 def test_a_place_has_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

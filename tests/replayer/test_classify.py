@@ -76,7 +76,7 @@ OPEN = [
     pytest.param(traces_alone("qkv", kernels=("a", "b")), "whether that is why", id="traces and kernels"),
     pytest.param(
         traces_alone("qkv", ranks=Ranks(None, (4, 4), (2,))),
-        "of 4 ranks only 2 had other bits",
+        "of 4 ranks only rank 2 had other bits",
         id="one rank",
     ),
     pytest.param(measured("qkv", reference=Reference(False), graft=None), "lost", id="not to be had again"),

@@ -125,7 +125,7 @@ def test_two_traces_alone_send_to_a_replay_whatever_the_rank(traces, tmp_path):
     found = explain_traces(*sides, compare(*sides))
     assert (found.cause, found.summary) == (
         "unknown",
-        "of 2 ranks only 1 had other bits in 0.act: its memory, its weights or its processor",
+        "of 2 ranks only rank 1 had other bits in 0.act: memory, weights or processor there",
     )
     assert "needed" in {evidence.kind for evidence in found.evidence}
 

@@ -92,4 +92,4 @@ def test_where_their_number_changes_nothing_ranks_of_another_number_are_looked_a
     assert done.diagnosis.rule == rule
     (ranks,) = (evidence for evidence in done.diagnosis.evidence if evidence.kind == "ranks")
     assert ranks.text.startswith("recorded on 2 ranks, replayed on 4")
-    assert f"of 4 ranks only {fault[-1]} differ" in ranks.text
+    assert f"of 4 ranks only rank {fault[-1]} differs" in ranks.text

@@ -139,8 +139,14 @@ SENTENCES = [
     pytest.param(
         {"ranks": Ranks(False, (4, 4), (1, 3))},
         "ranks",
-        "of 4 ranks only 1, 3 differ; the ranks' partials differ",
+        "of 4 ranks only ranks 1, 3 differ; the ranks' partials differ",
         id="some ranks",
+    ),
+    pytest.param(
+        {"ranks": Ranks(False, (4, 4), (1,))},
+        "ranks",
+        "of 4 ranks only rank 1 differs; the ranks' partials differ",
+        id="one rank",
     ),
     pytest.param(
         {"ranks": Ranks(None, (4, 2), invariant=True)},

@@ -85,6 +85,19 @@ def test_the_first_op_that_rounding_does_not_explain_is_named(request_: str, pos
     assert found.first.units > found.first.allowed
 
 
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(None)], ids=["the first row", "every row"])
+def test_a_row_that_is_finite_in_neither_run_is_not_the_worst(rows: slice) -> None:
+    runs = sketched(), sketched()
+    for run in runs:
+        run.values[rows] = np.inf
+    found = compare_sketches(*runs)
+    if rows.stop is None:
+        assert (found.verdict, found.compared, found.worst) == ("unknown", 0, None)
+    else:
+        assert found.worst is not None
+        assert found.worst.units == 0
+
+
 def test_what_follows_another_token_is_not_compared() -> None:
     other = sketched(
         token=lambda request, position: position + (2 if (request, position) == ("r0", 6) else 1)

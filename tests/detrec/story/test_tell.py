@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detrec.errors import ConfigError
-from detrec.story.tell import tell
+from detrec.story.tell import exit_code, tell
 from tests.command import detrec
 from tests.replayer.survey.traces import written
 
@@ -45,6 +45,19 @@ def test_a_trace_that_is_not_there_is_an_error(runs: tuple[str, str], tmp_path: 
     assert done.code == 2
     assert "no such trace" in done.stderr
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one run", "two runs"])
+def test_a_corrupt_trace_is_told_in_the_first_line_and_is_not_well(
+    runs: tuple[str, str], tmp_path: Path, two: bool
+):
+    other = runs[1] if two else None
+    chunk = Path(runs[0], "fingerprints/0/c/0/0")
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\xff")
+    found = tell(runs[0], other, None)
+    assert exit_code(found) == 2
+    assert found["headline"].startswith("could not tell: " if two else "one run: 4 steps, ")
+    assert "fingerprints/0/c/0/0: its bytes are not those that were recorded" in found["headline"]
 
 
 def test_the_cause_that_a_replay_found_is_told(runs: tuple[str, str], tmp_path: Path):
