@@ -112,6 +112,14 @@ class Explorer(Acting, Moving, Reading, App[None]):
         """Other panes may fit."""
         self.plan = layout.Layout.of(*event.size)
         self.arrange()
+        self.headline()
+
+    def watch_theme(self) -> None:
+        """What was put together in the colours of another."""
+        if self.survey is not None:
+            self.headline()
+            self.fill_all()
+            self.show_place()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that opens the line below is one of the text's own letters where that is open."""

@@ -62,6 +62,7 @@ class Filling(Framing):
         name = survey.runs.ops[cell.op]
         self.part(RowsPane).show_rows(name, cell, arrived.rows, self.palette, find=find, **looks)
         self.fill(self.part(ElementsPane))
+        self.part(SchedulePane).follow(cell.step)
         self.show_way()
 
     def show_way(self) -> None:

@@ -58,9 +58,8 @@ class SchedulePane(Pane):
         self._facts = facts
         self.entitle("Schedule", find)
         differing = int(facts.schedule.differing.sum())
-        self.border_subtitle = (
-            counted(len(facts.schedule), "step") if facts.alone else f"{differing:,} differ"
-        )
+        steps = counted(len(facts.schedule), "step")
+        self.border_subtitle = steps if facts.alone else f"{differing:,} of {steps} scheduled differently"
         count = len(facts.schedule) if facts.pairs is None else len(facts.pairs)
         cursor = facts.here if facts.pairs is None else 0
         self.offer(
@@ -69,6 +68,11 @@ class SchedulePane(Pane):
             header=lambda: [self._table(facts).header()],
             cursor=cursor,
         )
+
+    def follow(self, step: int) -> None:
+        """Put the cursor on a recorded step, where no filter may have left it out."""
+        if self._facts is not None and self._facts.pairs is None and self.count:
+            self.cursor = self._facts.schedule.at_step(step)
 
     def way_in(self) -> Move | str:
         """To the recorded step."""
