@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -15,6 +16,7 @@ from detrec.tui.listing import Listing
 from detrec.tui.palette import Palette
 from detrec.tui.states import LOOKS
 
+_WIDE = 140
 _MARKS = (
     ("r3[0:16)*", "a slice: positions 0 to 15, a token drawn from the last"),
     ("→ ←", "a list: its lines go on to that side"),
@@ -27,7 +29,6 @@ class Help(ModalScreen[None]):
     """Any of its keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss", "Close")]
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (140, "-wide")]
 
     def __init__(self, palette: Palette) -> None:
         super().__init__()
@@ -35,10 +36,15 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Two texts to scroll in, beside each other where there is room."""
+        self.set_class(self.app.size.width >= _WIDE, "-wide")
         box = VerticalScroll(*(Static(text) for text in (keys_text(self._palette), own_text(self._palette))))
         box.border_title = "Keys"
         box.border_subtitle = "esc closes"
         yield box
+
+    def on_resize(self, event: events.Resize) -> None:
+        """There may be room now."""
+        self.set_class(event.size.width >= _WIDE, "-wide")
 
 
 def keys_text(palette: Palette) -> Text:
