@@ -14,6 +14,7 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
+from textual.theme import Theme
 
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import layout
@@ -99,6 +100,7 @@ class Explorer(Acting, Moving, Reading, App[None]):
         self.plan = layout.Layout.of(*self.size)
         self.arrange()
         self.part(Banner).lines = opening(self._paths, self.palette)
+        self.theme_changed_signal.subscribe(self, self._recolour)
         self.start_reading()
         if not self.is_headless:
             self.set_interval(_LOOK_S, self._leave_if_nobody_sees_it)
@@ -114,8 +116,8 @@ class Explorer(Acting, Moving, Reading, App[None]):
         self.arrange()
         self.headline()
 
-    def watch_theme(self) -> None:
-        """What was put together in the colours of another."""
+    def _recolour(self, _: Theme) -> None:
+        """What was put together in the colours of another theme."""
         if self.survey is not None:
             self.headline()
             self.fill_all()

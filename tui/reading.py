@@ -127,7 +127,7 @@ class Reading(Filling):
         shown = self.part(Banner)
         if self.survey is not None:
             shown.lines = banner.headline(
-                self.survey, self.palette, width=self.size.width - 2, progress=progress, sighted=self.sighted
+                self.survey, self.palette, width=self.plan.width - 2, progress=progress, sighted=self.sighted
             )
 
     def on_arrived(self, message: Arrived) -> None:
