@@ -48,18 +48,24 @@ class SchedulePane(Pane):
         schedule = survey.schedule
         kv = survey.kv()[0]
         here = schedule.at_step(place.cell.step) if place.cell is not None else 0
-        pairs = self._holding(schedule) if self.find else None
+        wanted = self.find.lower()
+        pairs = None
+        if wanted:
+            held = [at for at, text in enumerate(self._texts_of(schedule)) if wanted in text]
+            pairs = np.array(held, np.int64)
         if len(schedule):
             # the columns that a line is made of are read here, not while it is drawn
             _ = schedule[here]
         return Facts(schedule, survey.other is None, kv, here, pairs)
 
-    def _holding(self, schedule: Schedule) -> np.ndarray:
-        """The pairs whose text holds what is wanted."""
+    def expect_find(self, survey: Survey) -> None:
+        """The text of every step, before the first letter comes."""
+        self._texts_of(survey.schedule)
+
+    def _texts_of(self, schedule: Schedule) -> list[str]:
         if self._searched is None or self._searched[0] is not schedule:
             self._searched = schedule, searched(schedule)
-        wanted = self.find.lower()
-        return np.array([at for at, text in enumerate(self._searched[1]) if wanted in text], np.int64)
+        return self._searched[1]
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """Its lines are made as they are seen."""
