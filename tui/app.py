@@ -77,6 +77,8 @@ class Explorer(Acting, Moving, Reading, App[None]):
 
     def compose(self) -> ComposeResult:
         """All panes, of which the layout shows some."""
+        # first of all: what lies under it keeps its place in the order, and is not drawn anew when this opens
+        yield Ask(id="ask")
         yield Banner(id="banner")
         yield Tabs(layout.PANES, id="tabs")
         with Horizontal(id="panes"):
@@ -91,7 +93,6 @@ class Explorer(Acting, Moving, Reading, App[None]):
                 yield OpsPane(id="ops")
                 yield RowsPane(id="rows")
                 yield ElementsPane(id="elements")
-        yield Ask(id="ask")
         yield Status(id="status")
         yield Keys(first_keys(), id="keys")
 

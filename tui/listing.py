@@ -245,13 +245,26 @@ class Listing(Widget, can_focus=True):
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """The lines before; the cursor stays where it is."""
-        event.stop()
-        self._look_from(self.top - _NOTCH)
+        self._wheel(event, -1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """The lines behind."""
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_left(self, event: events.MouseScrollLeft) -> None:
+        """Sideways, as a wheel does whose key is held down."""
+        self._wheel(event, -1, sideways=True)
+
+    def on_mouse_scroll_right(self, event: events.MouseScrollRight) -> None:
+        """And back."""
+        self._wheel(event, 1, sideways=True)
+
+    def _wheel(self, event: events.MouseEvent, by: int, *, sideways: bool = False) -> None:
         event.stop()
-        self._look_from(self.top + _NOTCH)
+        if sideways or event.shift or event.ctrl:
+            self.action_shift(by)
+        else:
+            self._look_from(self.top + by * _NOTCH)
 
     def on_focus(self) -> None:
         """The cursor shows who has the focus."""
