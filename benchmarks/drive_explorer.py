@@ -37,6 +37,10 @@ LOOKS = (
     Look("map of steps", (_ESCAPE, "\r") * 3),
     Look("schedule", ("s", "1") * 3),
     Look("tokens", ("7", "1") * 3),
+    Look("pane", ("\t",) * 9),
+    Look("ask", (":", "r", "6", _ESCAPE) * 2),
+    Look("find", ("6", "/", "r", "6", "0", _ESCAPE, "1")),
+    Look("help", ("?", _ESCAPE) * 2),
 )
 
 

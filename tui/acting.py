@@ -226,13 +226,9 @@ class Acting(Moving):
         )
 
     def on_ask_answered(self, message: Ask.Answered) -> None:
-        """The name of a file is for here."""
-        if message.what != "export":
-            super().on_ask_answered(message)
-            return
-        self.arrange()
+        """The name of a file is for here; Textual tells the class above of it as well."""
         survey, cell = self.survey, self.place.cell
-        if not message.text or survey is None:
+        if message.what != "export" or not message.text or survey is None:
             return
         path = Path(message.text).expanduser()
 

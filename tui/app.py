@@ -14,6 +14,7 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
+from textual.theme import Theme
 
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import layout
@@ -76,6 +77,8 @@ class Explorer(Acting, Moving, Reading, App[None]):
 
     def compose(self) -> ComposeResult:
         """All panes, of which the layout shows some."""
+        # first of all: what lies under it keeps its place in the order, and is not drawn anew when this opens
+        yield Ask(id="ask")
         yield Banner(id="banner")
         yield Tabs(layout.PANES, id="tabs")
         with Horizontal(id="panes"):
@@ -90,7 +93,6 @@ class Explorer(Acting, Moving, Reading, App[None]):
                 yield OpsPane(id="ops")
                 yield RowsPane(id="rows")
                 yield ElementsPane(id="elements")
-        yield Ask(id="ask")
         yield Status(id="status")
         yield Keys(first_keys(), id="keys")
 
@@ -99,6 +101,7 @@ class Explorer(Acting, Moving, Reading, App[None]):
         self.plan = layout.Layout.of(*self.size)
         self.arrange()
         self.part(Banner).lines = opening(self._paths, self.palette)
+        self.theme_changed_signal.subscribe(self, self._recolour)
         self.start_reading()
         if not self.is_headless:
             self.set_interval(_LOOK_S, self._leave_if_nobody_sees_it)
@@ -112,6 +115,14 @@ class Explorer(Acting, Moving, Reading, App[None]):
         """Other panes may fit."""
         self.plan = layout.Layout.of(*event.size)
         self.arrange()
+        self.headline()
+
+    def _recolour(self, _: Theme) -> None:
+        """What was put together in the colours of another theme."""
+        if self.survey is not None:
+            self.headline()
+            self.fill_all()
+            self.show_place()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that opens the line below is one of the text's own letters where that is open."""

@@ -38,7 +38,10 @@ class Ask(Widget):
     def compose(self) -> ComposeResult:
         """A sign and a line to write in."""
         yield Label()
-        yield Input(compact=True)
+        line = Input(compact=True)
+        # nothing is to be drawn while nothing happens
+        line.cursor_blink = False
+        yield line
 
     def open(self, what: str, sign: str, hint: str, text: str = "") -> None:
         """Ask."""

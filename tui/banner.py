@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from detrec.printable import counted, place_on_rank, printable
+from detrec.printable import counted, place_of, place_on_rank, printable
 from detrec.replayer.comparison import Comparison
 from detrec.replayer.divergence import Divergence
 from detrec.replayer.survey.cell import State
@@ -47,9 +47,12 @@ def opening(paths: Sequence[str], palette: Palette) -> tuple[Text, ...]:
 
 
 def headline(
-    survey: Survey, palette: Palette, *, progress: str = "", sighted: Divergence | None = None
+    survey: Survey, palette: Palette, *, width: int, progress: str = "", sighted: Divergence | None = None
 ) -> tuple[Text, ...]:
-    """What a survey says by now; `sighted` is where the runs first differ, before all is compared."""
+    """What a survey says by now; `sighted` is where the runs first differ, before all is compared.
+
+    Of so many columns, in which a place is written shorter where it would be cut off.
+    """
     conditions = survey.conditions
     found = survey.comparison
     ill = [_condition(condition, palette) for condition in conditions if condition.status != "complete"]
@@ -63,19 +66,28 @@ def headline(
     if found is None:
         text = Text.assemble(_badge("comparing", "…", palette.warn), f" {progress}")
         if sighted is not None:
-            text.append(" diverged, first at ").append(
-                place_on_rank(sighted, survey.runs.ranks), palette.strong
-            )
+            text.append(" diverged, first at ")
+            text.append(_place(sighted, survey.runs.ranks, width - text.cell_len), palette.strong)
         return (text, *ill)
     second = [_why(survey, palette)] if found.verdict == "diverged" else []
-    return (_verdict(found, palette), *ill, *second, _counts(found, palette))
+    return (_verdict(found, palette, width), *ill, *second, _counts(found, palette))
 
 
 def _badge(word: str, symbol: str, style: Style) -> tuple[str, Style]:
     return (f" {symbol} {word.upper()} ", style + _REVERSED)
 
 
-def _verdict(found: Comparison, palette: Palette) -> Text:
+def _place(cell: Divergence, ranks: int, room: int) -> str:
+    """In words, or by names alone."""
+    text = place_on_rank(cell, ranks)
+    if len(text) <= room:
+        return text
+    rank = text.removeprefix(place_of(cell))
+    layer = "" if cell.layer is None else f"{cell.layer}."
+    return f"step {cell.step}, {printable(cell.request)}:{cell.position}, {layer}{cell.op}{rank}"
+
+
+def _verdict(found: Comparison, palette: Palette, width: int) -> Text:
     style = {"identical": palette.good, "diverged": palette.bad}.get(found.verdict, palette.warn)
     text = Text.assemble(_badge(found.verdict, _BADGES[found.verdict], style), " ")
     counts = found.counts
@@ -90,7 +102,8 @@ def _verdict(found: Comparison, palette: Palette) -> Text:
         return text.append(f"nothing differs, and {missing}: that is not equal")
     if found.first is None:
         return text.append("other tokens were drawn, and no fingerprint shows where")
-    return text.append("first at ").append(place_on_rank(found.first, found.ranks), palette.strong)
+    text.append("first at ")
+    return text.append(_place(found.first, found.ranks, width - text.cell_len), palette.strong)
 
 
 def _why(survey: Survey, palette: Palette) -> Text:

@@ -6,7 +6,7 @@ import numpy as np
 
 from detrec.printable import printable
 from detrec.replayer.divergence import split_name
-from detrec.replayer.survey.cell import Cell, State
+from detrec.replayer.survey.cell import Cell
 from detrec.replayer.survey.grid import Lines, Window, lines_of
 from detrec.replayer.survey.maps import born_columns
 from detrec.replayer.survey.survey import Survey
@@ -90,9 +90,5 @@ def window_of(survey: Survey, key: Key, start: int, stop: int, bins: int, scale:
 
 
 def overview_of(survey: Survey, key: Key, total: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each of `width` parts of all columns the share of lines that diverged, and whether any was born."""
-    states = survey.grid(Window(0, total, width, key.request, key.layer, key.rank)).states
-    if not states.size:
-        return np.zeros(width), np.zeros(width, bool)
-    at = np.arange(width) * states.shape[1] // width
-    return (states >= State.INHERITED).mean(axis=0)[at], (states == State.BORN).any(axis=0)[at]
+    """All columns in one line: see `Shown.overview`."""
+    return window_of(survey, key, 0, total, width, 0).overview(width)

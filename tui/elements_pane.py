@@ -22,6 +22,8 @@ from detrec.tui.table import Column, Table
 UNITS = {"ulp": "ULP", "difference": "difference", "bits": "bits"}
 """What the last column has, by name: the key u goes round."""
 
+_WIDE = {"ulp": 13, "difference": 16, "bits": 0}
+
 _SHADES = " ░▒▓█"
 _TALL, _LOW = 6, 3
 _SIDES = (Column("recorded", 15, right=True), Column("replayed", 15, right=True))
@@ -96,13 +98,13 @@ class ElementsPane(Pane):
             self._show_elements(facts, palette, find)
 
     def _show_elements(self, facts: Facts, palette: Palette, find: str) -> None:
-        unit = Column(UNITS[self.unit], 0 if self.unit == "bits" else 15, right=self.unit != "bits")
-        table = Table((Column("", 1), Column("element", 7, right=True), *_SIDES, unit))
+        unit = Column(UNITS[self.unit], _WIDE[self.unit], right=self.unit != "bits")
+        table = Table((Column("", 1), Column("column", 6, right=True), *_SIDES, unit))
         differ = sum(element.differs for element in facts.elements)
         line = partial(_line, table, unit=self.unit, width=facts.width, palette=palette)
         some = [element for element in facts.elements if element.differs] or facts.elements
         shown = holding(some, line, find)
-        self.border_subtitle = f"{differ:,} of {len(facts.elements):,} differ"
+        self.border_subtitle = f"{differ:,} of {len(facts.elements):,} differ in row ▸"
         header = [*_picture(facts, palette), table.header()]
         self.offer(len(shown), lambda at: line(shown[at]), header=lambda: header)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detrec.replayer.survey.cell import State
 from detrec.tui.viewport import Viewport
 
 
@@ -38,6 +39,16 @@ class Shown:
         if not view.scale:
             return self.states.shape[1] == min(view.bins, view.total) and self.stop == view.total
         return self.start <= view.start and view.stop <= self.stop
+
+    def overview(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each of `width` parts of its columns the share of lines that diverged, float64, and whether any
+        was born, bool.
+        """
+        if not self.states.size:
+            return np.zeros(width), np.zeros(width, bool)
+        at = np.arange(width) * self.states.shape[1] // width
+        shares, born = (self.states >= State.INHERITED).mean(axis=0), (self.states == State.BORN).any(axis=0)
+        return shares[at], born[at]
 
     def line(self, line: int, view: Viewport) -> np.ndarray:
         """The states of one line as far as the viewport goes, uint8 [at most bins]."""

@@ -1,5 +1,6 @@
 """The part of the explorer that fills: the map, the lists and the panes, each read in a thread of its own."""
 
+from functools import partial
 from typing import Any
 
 from rich.text import Text
@@ -62,6 +63,7 @@ class Filling(Framing):
         name = survey.runs.ops[cell.op]
         self.part(RowsPane).show_rows(name, cell, arrived.rows, self.palette, find=find, **looks)
         self.fill(self.part(ElementsPane))
+        self.part(SchedulePane).follow(cell.step)
         self.show_way()
 
     def show_way(self) -> None:
@@ -152,6 +154,12 @@ class Filling(Framing):
             self.post_message(Filled(pane, pane.read(survey, place), find))
 
         self._fills.setdefault(pane, Latest(self._failed)).do(read)
+
+    def expect_find(self, pane: Pane) -> None:
+        """Let a pane make ready, in a thread, while a text to find is typed."""
+        if self.survey is not None:
+            job = partial(pane.expect_find, self.survey)
+            self._fills.setdefault(pane, Latest(self._failed)).do(job)
 
     def on_pane_widened(self, message: Pane.Widened) -> None:
         """What it shows may be cut otherwise."""

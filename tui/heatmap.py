@@ -95,6 +95,9 @@ class HeatMap(Widget, can_focus=True):
         """A window that was asked for; one of another field is dropped."""
         if window.key == self.field.key:
             self._window, self._asked = window, ()
+            if window.start == 0 and window.stop >= self.view.total:
+                # it has been read for this already
+                self._overview = window.overview(self.view.width)
             # it may have been moved on since
             self._ask()
             self.refresh()

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -15,6 +16,14 @@ from detrec.tui.listing import Listing
 from detrec.tui.palette import Palette
 from detrec.tui.states import LOOKS
 
+_WIDE = 140
+_MARKS = (
+    ("r3[0:16)*", "a slice: positions 0 to 15, a token drawn from the last"),
+    ("→ ←", "a list: its lines go on to that side"),
+    ("░▒▓█", "elements: rows x columns, and how much differs"),
+    ("▼", "the map: a divergence was born there"),
+)
+
 
 class Help(ModalScreen[None]):
     """Any of its keys closes it."""
@@ -26,15 +35,20 @@ class Help(ModalScreen[None]):
         self._palette = palette
 
     def compose(self) -> ComposeResult:
-        """One text to scroll in."""
-        box = VerticalScroll(Static(help_text(self._palette)))
+        """Two texts to scroll in, beside each other where there is room."""
+        self.set_class(self.app.size.width >= _WIDE, "-wide")
+        box = VerticalScroll(*(Static(text) for text in (keys_text(self._palette), own_text(self._palette))))
         box.border_title = "Keys"
         box.border_subtitle = "esc closes"
         yield box
 
+    def on_resize(self, event: events.Resize) -> None:
+        """There may be room now."""
+        self.set_class(event.size.width >= _WIDE, "-wide")
 
-def help_text(palette: Palette) -> Text:
-    """By section, then the widgets' own keys, then what the symbols mean."""
+
+def keys_text(palette: Palette) -> Text:
+    """By section."""
     text = Text()
     for section, title in SECTIONS.items():
         text.append(f"\n{title}\n", palette.label)
@@ -43,6 +57,12 @@ def help_text(palette: Palette) -> Text:
                 _line(text, shown_key(binding), binding.tooltip, palette)
         if section == "look":
             _line(text, "1 to 9", "a pane by its number", palette)
+    return text
+
+
+def own_text(palette: Palette) -> Text:
+    """The widgets' own keys, then what the symbols mean."""
+    text = Text()
     for title, widget in (("In the map", HeatMap), ("In a list", Listing)):
         text.append(f"\n{title}\n", palette.label)
         for own in widget.BINDINGS:
@@ -55,7 +75,9 @@ def help_text(palette: Palette) -> Text:
     for look in LOOKS[1:]:
         text.append("  ").append_text(palette.symbol(look.state)).append(f" {look.word:10} ")
         text.append(f"{look.meaning}\n", palette.quiet)
-    text.append("\nIn the schedule a token is drawn from the last row of a slice with a *.\n", palette.quiet)
+    text.append("\nMarks\n", palette.label)
+    for mark, meaning in _MARKS:
+        text.append(f"  {mark:10}", palette.strong).append(f"{meaning}\n", palette.quiet)
     return text
 
 

@@ -61,7 +61,7 @@ KEYMAP = [
     _key("look.manifest", "c", "show('manifest')", "manifest", "what the runs were told differently"),
     _key("look.kernels", "k", "show('kernels')", "kernels", "which kernels ran"),
     _key("look.unit", "u", "unit", "unit", "elements by ULP, difference or bits"),
-    _key("ask.graft", "g", "graft", "graft", "run both ops on the other run's inputs, and get the tensors"),
+    _key("ask.graft", "g", "graft", "graft", "run both ops on the other's inputs, get the tensors"),
     _key("ask.replay", "r", "replay(False)", "replay", "run the trace again up to the end of this step"),
     _key("ask.replay_all", "R", "replay(True)", "replay all", "run the whole trace again"),
     _key("tell.copy", "y", "copy", "copy", "copy the command that reproduces this"),

@@ -17,14 +17,18 @@ WIDE, HIGH = 120, 30
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`split`: the map, what is under the cursor and one pane more are seen together."""
+    """`split`: the map, what is under the cursor and one pane more are seen together.
+
+    `width`: columns of the screen.
+    """
 
     split: bool
+    width: int = 80
 
     @classmethod
     def of(cls, width: int, height: int) -> "Layout":
         """What fits."""
-        return cls(width >= WIDE and height >= HIGH)
+        return cls(width >= WIDE and height >= HIGH, width)
 
     def shown(self, pane: str, beside: str) -> frozenset[str]:
         """The panes that are seen with `pane` in front; `beside` is the last of BESIDE that was."""

@@ -117,7 +117,7 @@ class Listing(Widget, can_focus=True):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """What all lines need is looked up once for them."""
-        blank = self.rich_style
+        blank = self._blank = self.rich_style
         if self._made_for != (self.content_size, blank):
             self._made_for, self._made = (self.content_size, blank), {}
             self._header = tuple(self._make_header())
@@ -128,28 +128,27 @@ class Listing(Widget, can_focus=True):
             blank + self.get_component_rich_style(name, partial=True)
             for name in (here, "listing--header", "listing--bar")
         )
-        self._blank, (self._here, self._title, self._bar) = blank, styles
+        self._here, self._title, self._bar = styles
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """The header stays where it is, lines pass under it."""
+        """The header stays where it is, lines pass under it; last comes the bar, or where lines go on."""
         row = y - len(self._header)
+        last = "▐" if row in scroll.thumb(self.top, self._room, self.count) else " "
         if row < 0:
             style = self._title if row == -1 else self._blank
             strip = self._strip(self._header[y], style)
+            if row == -1:
+                # a value that is cut off looks like a whole one
+                last = "→" if self.left < self._beyond else "←" if self.left else " "
         elif (line := self.top + row) >= self.count:
             strip, style = Strip([]), self._blank
         elif line == self.cursor:
             strip, style = self._strip(self._make(line), self._here, over=True), self._here
         else:
             strip, style = self._line(line), self._blank
-        there = row in scroll.thumb(self.top, self._room, self.count)
-        return Strip(
-            [
-                *strip.crop_extend(self.left, self.left + self.width, style),
-                Segment("▐" if there else " ", self._bar),
-            ]
-        )
+        shown = strip.crop_extend(self.left, self.left + self.width, style)
+        return Strip([*shown, Segment(last, self._bar)])
 
     def _strip(self, text: Text, style: Style, *, over: bool = False) -> Strip:
         none = Style.null()
@@ -171,11 +170,11 @@ class Listing(Widget, can_focus=True):
 
     def watch_cursor(self, before: int, now: int) -> None:
         """Where it was, and where it is."""
-        if not self._scroll_to(scroll.revealed(self.top, now, self._room, self.count)):
+        if not self._look_from(scroll.revealed(self.top, now, self._room, self.count)):
             rows = (len(self._header) + line - self.top for line in (before, now))
             self.refresh(*(Region(0, row, self.content_size.width, 1) for row in rows))
 
-    def _scroll_to(self, top: int) -> bool:
+    def _look_from(self, top: int) -> bool:
         """Did that show other lines?"""
         top, before = scroll.settled(top, self._room, self.count), self.top
         self.top = top
@@ -238,7 +237,7 @@ class Listing(Widget, can_focus=True):
         """The bar follows."""
         if self.app.mouse_captured is self:
             row = event.y - self.gutter.top - len(self._header)
-            self._scroll_to(scroll.top_of(row, self._room, self.count))
+            self._look_from(scroll.top_of(row, self._room, self.count))
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
         """And is let go."""
@@ -246,13 +245,26 @@ class Listing(Widget, can_focus=True):
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """The lines before; the cursor stays where it is."""
-        event.stop()
-        self._scroll_to(self.top - _NOTCH)
+        self._wheel(event, -1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """The lines behind."""
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_left(self, event: events.MouseScrollLeft) -> None:
+        """Sideways, as a wheel does whose key is held down."""
+        self._wheel(event, -1, sideways=True)
+
+    def on_mouse_scroll_right(self, event: events.MouseScrollRight) -> None:
+        """And back."""
+        self._wheel(event, 1, sideways=True)
+
+    def _wheel(self, event: events.MouseEvent, by: int, *, sideways: bool = False) -> None:
         event.stop()
-        self._scroll_to(self.top + _NOTCH)
+        if sideways or event.shift or event.ctrl:
+            self.action_shift(by)
+        else:
+            self._look_from(self.top + by * _NOTCH)
 
     def on_focus(self) -> None:
         """The cursor shows who has the focus."""

@@ -139,6 +139,9 @@ class Moving(Reading):
         self.part(Ask).open("find", "/", _FINDS, self.finds.get(pane, ""))
         if on_map:
             self.stand_in(Depth("ops", Level.OP))
+        found = self.pane(pane)
+        if isinstance(found, Pane):
+            self.call_after_refresh(self.expect_find, found)
 
     def action_goto(self) -> None:
         """Go to a place by its name."""

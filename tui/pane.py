@@ -41,6 +41,9 @@ class Pane(Listing):
         """The facts that it shows; called in a thread, touches nothing of the widget."""
         raise NotImplementedError
 
+    def expect_find(self, survey: Survey) -> None:
+        """A text is about to be typed that its lines are to hold; called in a thread."""
+
     def show_read(self, facts: Any, palette: Palette, *, find: str) -> None:
         """Show them: the lines that hold `find`."""
         raise NotImplementedError

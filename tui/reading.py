@@ -125,9 +125,10 @@ class Reading(Filling):
     def headline(self, progress: str = "") -> None:
         """The banner."""
         shown = self.part(Banner)
-        if self.survey is None:
-            return
-        shown.lines = banner.headline(self.survey, self.palette, progress=progress, sighted=self.sighted)
+        if self.survey is not None:
+            shown.lines = banner.headline(
+                self.survey, self.palette, width=self.plan.width - 2, progress=progress, sighted=self.sighted
+            )
 
     def on_arrived(self, message: Arrived) -> None:
         """Somewhere else, or the same place known better."""

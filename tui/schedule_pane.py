@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from rich.text import Text
 
-from detrec.engines.base import Event, Slice
 from detrec.printable import counted, printable
 from detrec.replayer.survey.kv import KvUse
-from detrec.replayer.survey.schedule import Schedule, StepOf, StepPair
+from detrec.replayer.survey.schedule import Schedule, StepOf
 from detrec.replayer.survey.survey import Survey
 from detrec.tui import moves
 from detrec.tui.moves import Move
 from detrec.tui.palette import Palette
 from detrec.tui.pane import Pane
+from detrec.tui.schedule_text import event_text, searched, slice_text
 from detrec.tui.stand import Place
 from detrec.tui.table import Column, Table, joined
 
@@ -41,26 +41,39 @@ class SchedulePane(Pane):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Schedule")
         self._facts: Facts | None = None
+        self._searched: tuple[Schedule, list[str]] | None = None
 
     def read(self, survey: Survey, place: Place) -> Facts:
         """The alignment of both runs' steps."""
         schedule = survey.schedule
         kv = survey.kv()[0]
         here = schedule.at_step(place.cell.step) if place.cell is not None else 0
-        pairs = _holding(schedule, self.find) if self.find else None
+        wanted = self.find.lower()
+        pairs = None
+        if wanted:
+            held = [at for at, text in enumerate(self._texts_of(schedule)) if wanted in text]
+            pairs = np.array(held, np.int64)
         if len(schedule):
             # the columns that a line is made of are read here, not while it is drawn
             _ = schedule[here]
         return Facts(schedule, survey.other is None, kv, here, pairs)
+
+    def expect_find(self, survey: Survey) -> None:
+        """The text of every step, before the first letter comes."""
+        self._texts_of(survey.schedule)
+
+    def _texts_of(self, schedule: Schedule) -> list[str]:
+        if self._searched is None or self._searched[0] is not schedule:
+            self._searched = schedule, searched(schedule)
+        return self._searched[1]
 
     def show_read(self, facts: Facts, palette: Palette, *, find: str) -> None:
         """Its lines are made as they are seen."""
         self._facts = facts
         self.entitle("Schedule", find)
         differing = int(facts.schedule.differing.sum())
-        self.border_subtitle = (
-            counted(len(facts.schedule), "step") if facts.alone else f"{differing:,} differ"
-        )
+        steps = counted(len(facts.schedule), "step")
+        self.border_subtitle = steps if facts.alone else f"{differing:,} of {steps} scheduled differently"
         count = len(facts.schedule) if facts.pairs is None else len(facts.pairs)
         cursor = facts.here if facts.pairs is None else 0
         self.offer(
@@ -69,6 +82,11 @@ class SchedulePane(Pane):
             header=lambda: [self._table(facts).header()],
             cursor=cursor,
         )
+
+    def follow(self, step: int) -> None:
+        """Put the cursor on a recorded step, where no filter may have left it out."""
+        if self._facts is not None and self._facts.pairs is None and self.count:
+            self.cursor = self._facts.schedule.at_step(step)
 
     def way_in(self) -> Move | str:
         """To the recorded step."""
@@ -124,24 +142,17 @@ def _text(step: StepOf, palette: Palette, width: int | None = None) -> Text:
 
     Where `width` is too little for all, slices that both runs have are left out.
     """
-    parts = [(_event(event), palette.warn, True) for event in step.before]
+    parts = [(event_text(event), palette.warn, True) for event in step.before]
     for part, changed in zip(step.slices, step.changed, strict=True):
         sign, style = ("≠", palette.changed) if changed else ("", palette.quiet)
-        parts.append((sign + slice_text(part), style, changed))
-    parts += [(f"{printable(event.request)} done", palette.good, True) for event in step.finished]
+        parts.append(
+            (sign + slice_text(printable(part.request), part.start, part.stop, part.samples), style, changed)
+        )
+    parts += [(event_text(event), palette.good, True) for event in step.finished]
     if width is not None and sum(len(word) + 1 for word, _, _ in parts) > width:
         kept = [part for part in parts if part[2]]
         parts = [*kept, (f"and {len(parts) - len(kept)} equal", palette.quiet, True)]
     return joined([(word, style) for word, style, _ in parts], " ")
-
-
-def slice_text(part: Slice) -> str:
-    """Request and positions, * where a token is drawn."""
-    return f"{printable(part.request)}[{part.start}:{part.stop}){'*' if part.samples else ''}"
-
-
-def _event(event: Event) -> str:
-    return f"{printable(event.request)} {event.kind} {event.tokens}"
 
 
 def _held(kv: KvUse | None, step: int, palette: Palette) -> Text:
@@ -154,19 +165,3 @@ def _held(kv: KvUse | None, step: int, palette: Palette) -> Text:
     return Text.assemble(
         f"{held} ", (_BAR[min(int(full * 8), 8)], palette.bad if full >= 1 else palette.label)
     )
-
-
-def _holding(schedule: Schedule, find: str) -> np.ndarray:
-    """The pairs whose text holds `find`."""
-    return np.array(
-        [index for index in range(len(schedule)) if find.lower() in _plain(schedule[index])], np.int64
-    )
-
-
-def _plain(pair: StepPair) -> str:
-    parts = list(pair.differs)
-    for step in (pair.recorded, pair.replayed):
-        if step is not None:
-            parts += [str(step.index), *map(slice_text, step.slices), *map(_event, step.before)]
-            parts += [f"{event.request} done" for event in step.finished]
-    return " ".join(parts).lower()

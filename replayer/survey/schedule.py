@@ -6,9 +6,10 @@ import numpy as np
 
 from detrec.engines.base import Event, Slice
 from detrec.recorder.schema import EVENT_KINDS, KINDS
+from detrec.replayer.survey.differences import PLANNED, differences
 from detrec.replayer.survey.runs import Runs
 from detrec.replayer.survey.side import Side
-from detrec.replayer.survey.steps import aligned, plan, work
+from detrec.replayer.survey.steps import aligned, work
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,7 @@ class StepOf:
 class StepPair:
     """Steps beside each other; a side is None where that run has none there.
 
-    `differs` names what is not the same: step, slices, order, kind, events, finished, padding, graph,
-    kernels. Padding and graph are compared where both runs have one.
+    `differs` names what is not the same: see `differences`.
     """
 
     recorded: StepOf | None
@@ -54,18 +54,15 @@ class Schedule:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        works = [work(runs, side) for side in runs.sides]
-        if len(works) == 1:
-            ours = np.arange(len(works[0]))
+        self._differences: dict[str, np.ndarray] = {}
+        if runs.replayed is None:
+            ours = np.arange(runs.recorded.n_steps)
             self.steps = np.stack([ours, np.full(len(ours), -1)], axis=1)
             self.differing = np.zeros(len(ours), bool)
             return
-        self.steps = aligned(*works)
-        plans = [plan(runs, side) for side in runs.sides]
-        both = (self.steps >= 0).all(axis=1)
-        self.differing = np.logical_not(both)
-        here, there = self.steps[both].T
-        self.differing[both] = plans[0][here] != plans[1][there]
+        self.steps = aligned(*(work(runs, side) for side in runs.sides))
+        self._differences = differences(runs, self.steps)
+        self.differing = np.logical_or.reduce([self._differences[name] for name in PLANNED])
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -86,20 +83,24 @@ class Schedule:
         at = np.flatnonzero(self.differing[: max(index, 0)])
         return int(at[-1]) if len(at) else None
 
+    def differs(self, index: int) -> tuple[str, ...]:
+        """What is not the same in a pair: `StepPair.differs`."""
+        return tuple(name for name, differ in self._differences.items() if differ[index])
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The runs, recorded first."""
+        return self._runs.sides
+
     def __getitem__(self, index: int) -> StepPair:
         sides = [
             _step(side, int(step)) if step >= 0 else None
             for side, step in zip(self._runs.sides, self.steps[index], strict=False)
         ]
         recorded, replayed = sides if len(sides) == 2 else (sides[0], None)
-        if recorded is None or replayed is None:
-            return StepPair(recorded, replayed, () if self._runs.replayed is None else ("step",))
-        ours, theirs = (_marked(a, b) for a, b in ((recorded, replayed), (replayed, recorded)))
-        kernels = [
-            side.kernels_of(step.index)
-            for side, step in zip(self._runs.sides, (recorded, replayed), strict=True)
-        ]
-        return StepPair(ours, theirs, _differences(recorded, replayed, kernels[0] != kernels[1]))
+        if recorded is not None and replayed is not None and self.differing[index]:
+            recorded, replayed = _marked(recorded, replayed), _marked(replayed, recorded)
+        return StepPair(recorded, replayed, self.differs(index))
 
 
 def _step(side: Side, index: int) -> StepOf:
@@ -146,28 +147,3 @@ def _marked(step: StepOf, beside: StepOf) -> StepOf:
     theirs = [_decided(part) for part in beside.slices]
     changed = tuple(at >= len(theirs) or _decided(part) != theirs[at] for at, part in enumerate(step.slices))
     return replace(step, changed=changed)
-
-
-def _differences(recorded: StepOf, replayed: StepOf, kernels: bool) -> tuple[str, ...]:
-    ours, theirs = ([_decided(part) for part in step.slices] for step in (recorded, replayed))
-    spans = [sorted(part[:3] for part in parts) for parts in (ours, theirs)]
-    # a CPU pads nothing and captures nothing, which is no other padding and no other graph
-    padded = recorded.padded_rows > 0 and replayed.padded_rows > 0
-    found = []
-    if spans[0] != spans[1]:
-        found.append("slices")
-    elif [part[0] for part in ours] != [part[0] for part in theirs]:
-        found.append("order")
-    elif ours != theirs:
-        found.append("kind")
-    for name, differ in (
-        ("events", recorded.before != replayed.before),
-        ("finished", recorded.finished != replayed.finished),
-        # other slices are padded to another size: that goes without saying
-        ("padding", padded and spans[0] == spans[1] and recorded.padded_rows != replayed.padded_rows),
-        ("graph", padded and recorded.graph_bucket != replayed.graph_bucket),
-        ("kernels", kernels),
-    ):
-        if differ:
-            found.append(name)
-    return tuple(found)

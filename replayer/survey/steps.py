@@ -33,23 +33,29 @@ def work(runs: Runs, side: Side) -> np.ndarray:
     return _summed(step, of, side.n_steps)
 
 
-def plan(runs: Runs, side: Side) -> np.ndarray:
-    """A number for all that was decided of each step, uint64 [steps]: order, kinds, preemptions and hits
-    too.
+def traits(runs: Runs, side: Side) -> dict[str, np.ndarray]:
+    """By name a number for each step, uint64 [steps]: equal where that of two steps is equal.
+
+    slices, whatever their order; order, of requests; kind, which is all of the slices; events before the
+    step; requests that finished with it.
     """
     step, place, of = _columns(runs, side)
-    slices = _summed(
-        step, [place, *of, side.column("slices/kind"), side.column("slices/samples")], side.n_steps
-    )
-    kind = side.column("events/kind")
-    before = np.flatnonzero(kind != EVENT_KINDS.index("finished"))
-    events = [kind, runs.numbers(side)[side.column("events/request")], side.column("events/tokens")]
-    happened = _summed(
-        side.column("events/step")[before].astype(np.int64),
-        [np.full(len(before), 7), *(column[before] for column in events)],
-        side.n_steps,
-    )
-    return slices ^ (happened * np.uint64(3))
+    whole = [place, *of, side.column("slices/kind"), side.column("slices/samples")]
+    at = side.column("events/step").astype(np.int64)
+    finished = side.column("events/kind") == EVENT_KINDS.index("finished")
+    happened = {}
+    for name, kept in (("events", ~finished), ("finished", finished)):
+        own = at[kept]
+        columns = [side.column("events/kind"), runs.numbers(side)[side.column("events/request")]]
+        columns.append(side.column("events/tokens"))
+        among = np.arange(len(own)) - np.searchsorted(own, own)
+        happened[name] = _summed(own, [among, *(column[kept] for column in columns)], side.n_steps)
+    return {
+        "slices": _summed(step, of, side.n_steps),
+        "order": _summed(step, [place, of[0]], side.n_steps),
+        "kind": _summed(step, whole, side.n_steps),
+        **happened,
+    }
 
 
 def _summed(step: np.ndarray, columns: list[np.ndarray], n_steps: int) -> np.ndarray:
