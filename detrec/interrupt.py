@@ -45,6 +45,12 @@ def heed(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def done() -> None:
+    """All has been said: a Ctrl-C while libraries end their threads would only change the exit code."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def deaf() -> None:
     """Once is enough: nothing more may come in while the process ends."""
     for number in (signal.SIGINT, *_ENDING):

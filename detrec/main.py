@@ -16,6 +16,7 @@ def main() -> None:
     interrupt.listen()
     try:
         code = _run()
+        interrupt.done()
     except KeyboardInterrupt:
         code = _interrupted()
     sys.exit(code)

@@ -126,14 +126,17 @@ def _near(row: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _kernels_here(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The kernels of the first divergence, which the row knows if it is that one's."""
+    """The kernels of the first divergence: the row knows them if it is that one's, else they are known
+    where they differ.
+    """
     first, row = facts.get("first"), facts["row"]
+    differing: dict[str, str] = facts.get("kernels") or {"recorded": "", "replayed": ""}
     if first is None or row is None:
-        return {"recorded": "", "replayed": ""}
+        return differing
     same = (row["request"], row["position"]) == (first["request"], first["position"])
     op = next((op for op in row["ops"] if (op["layer"], op["op"]) == (first["layer"], first["op"])), None)
     if not same or op is None:
-        return {"recorded": "", "replayed": ""}
+        return differing
     return {"recorded": op["recorded_kernel"], "replayed": op["replayed_kernel"]}
 
 

@@ -183,6 +183,8 @@ def test_a_story_of_another_row_than_the_first(survey: Survey):
     assert found["first"]["request"] == "r1"
     page = page_of(found).text
     assert "Request r0 , position 7" in page
+    told = page_of(found | {"kernels": {"recorded": "one", "replayed": "another kernel"}}).text
+    assert "another kernel" in told
 
 
 def test_a_row_is_told_around_the_op_that_was_named(survey: Survey):
