@@ -205,8 +205,7 @@ class DeviceProbe:
             if len(self._forms) >= _FORMS:
                 self._forms.clear()
             form = self._forms[some] = Form(self._lines, some)
-        for index, kernel in form.kernels:
-            region.kernels[index] = kernel
+        form.name(region.kernels)
         table = form.at(addresses)
         entries = self._entries[0].send(table.entries)
         with on_stream(self._device.stream.handle):

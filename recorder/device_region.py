@@ -2,6 +2,7 @@
 step, then of those that run where a token is drawn.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +94,10 @@ class Form:
     def __init__(self, lines: Lines, some: Outputs) -> None:
         places = [lines.places[output.name] for output in some.ops]
         assert not any(at.samples for at in places), "outputs of rows that sample"
-        self.kernels = [(at.index, output.kernel) for at, output in zip(places, some.ops, strict=True)]
+        by_index = sorted((at.index, output.kernel) for at, output in zip(places, some.ops, strict=True))
+        starts = [0, *(n for n in range(1, len(by_index)) if by_index[n][0] != by_index[n - 1][0] + 1)]
+        runs = [by_index[start:end] for start, end in itertools.pairwise([*starts, len(by_index)])]
+        self._kernels = [(run[0][0], [kernel for _, kernel in run]) for run in runs if run]
         # 16 apart, so that an entry's address says whose it is
         arrays = [
             DeviceArray(16 * number, output.dtype, (some.rows, output.width), (output.stride, 1))
@@ -103,6 +107,11 @@ class Form:
         self._table = fingerprint_table(entered, "outputs", some.rows)
         self._whose = np.empty(len(arrays), np.int64)
         self._whose[self._table.entries[:, 0] // 16] = np.arange(len(arrays))
+
+    def name(self, kernels: list[str]) -> None:
+        """Say of each op what computed it."""
+        for first, names in self._kernels:
+            kernels[first : first + len(names)] = names
 
     def at(self, addresses: Sequence[int]) -> FingerprintTable:
         """The table of the outputs that lie there."""

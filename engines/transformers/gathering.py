@@ -28,16 +28,28 @@ _FORMS = 64
 class _Form:
     """What is heard again in every step of so many rows, but for where it lies.
 
-    `numbers` and `shapes` of what is heard; `firsts`: by op, the first thing heard of it; `beside`: pairs of
-    things heard with the bytes from the one to the other; `copied`: ops that lie otherwise, with their parts.
+    `numbers`, `sizes` and `whole` of what is heard: taps, elements, whether they lie without gaps; `strides`
+    of those that do not. `firsts`: by op, the first thing heard of it; `beside`: pairs of things heard with
+    the bytes from the one to the other; `copied`: ops that lie otherwise, with their parts.
     """
 
     numbers: tuple[int, ...]
-    shapes: list[Any]
+    sizes: list[int]
+    whole: list[bool]
+    strides: list[tuple[int, tuple[int, ...]]]
     outputs: Outputs
     firsts: list[int]
     beside: list[tuple[int, int, int]]
     copied: list[tuple[int, list[int]]]
+
+    def fits(self, values: Sequence[Any], addresses: Sequence[int]) -> bool:
+        """Whether these, which were heard of the same taps in a step of as many rows, are like those."""
+        return (
+            [value.numel() for value in values] == self.sizes
+            and [value.is_contiguous() for value in values] == self.whole
+            and all([values[at].stride() == stride for at, stride in self.strides])
+            and all([addresses[part] - addresses[first] == offset for first, part, offset in self.beside])
+        )
 
 
 class Gathering:
@@ -54,7 +66,10 @@ class Gathering:
         self._many = probe if isinstance(probe, GatheringProbe) else None
         self._taps: list[Tap] = []
         self._turned: list[bool] = []
-        self._heard: list[tuple[int, Any, int]] = []
+        # no tuples of them: hundreds a step would be looked through by Python's garbage collector
+        self._numbers: list[int] = []
+        self._values: list[Any] = []
+        self._versions: list[int] = []
         self._forms: dict[tuple[int, tuple[int, ...]], _Form] = {}
         self._told: list[_Form] = []
         self._right: list[_Form] = []
@@ -82,48 +97,51 @@ class Gathering:
         at_once = max(HELD // max(rows * self._row_bytes, 1), 1)
         self._rows, self._ends = rows, frozenset(range(at_once - 1, self._layers, at_once))
         self._told = []
-        self._heard.clear()
         self._listening = True
 
     def end(self) -> None:
         """What runs from now on is nobody's business, and nothing of the engine's is kept alive."""
         self._listening = False
-        self._heard.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        for heard in (self._numbers, self._values, self._versions):
+            heard.clear()
 
     def hear(self, number: int, value: Any) -> None:
         """One of `numbers`, or the number of a tap, has given `value`."""
         if self._listening:
-            self._heard.append((number, value, value._version))
+            self._numbers.append(number)
+            self._values.append(value)
+            self._versions.append(value._version)
 
     def tell(self) -> None:
         """Tell the probe of all that was heard."""
-        if not self._heard:
+        if not self._numbers:
             return
-        numbers, values, versions = zip(*self._heard, strict=True)
-        self._heard.clear()
+        numbers, values = tuple(self._numbers), self._values.copy()
         changed = [value._version for value in values]
-        if changed != list(versions):
-            at = next(at for at, version in enumerate(versions) if changed[at] != version)
+        if changed != self._versions:
+            at = next(at for at, version in enumerate(self._versions) if changed[at] != version)
             raise EngineError(
                 f"{self._taps[numbers[at]].op} was changed after it was computed, and before it was recorded",
                 hint=f"detrec's adapter was tried with transformers {library.TRIED}",
             )
-        shapes = [(value.shape, value.stride(), value.dtype) for value in values]
+        self._forget()
         addresses = [value.data_ptr() for value in values]
         form = self._forms.get((self._rows, numbers))
-        if form is None or form.shapes != shapes or not _lie_beside(form, addresses):
+        if form is None or not form.fits(values, addresses):
             if len(self._forms) >= _FORMS:
                 self._forms.clear()
-            form = self._forms[self._rows, numbers] = self._formed(numbers, values, shapes)
-        places, kept = [addresses[first] for first in form.firsts], list(values)
+            form = self._forms[self._rows, numbers] = self._formed(numbers, values)
+        places, copies = [addresses[first] for first in form.firsts], []
         for op, parts in form.copied:
-            copy = self._whole([self._lines(numbers[at], values[at]) for at in parts])
-            places[op] = copy.data_ptr()
-            kept.append(copy)
+            copies.append(self._joined([self._lines(numbers[at], values[at]) for at in parts]))
+            places[op] = copies[-1].data_ptr()
         if self._many:
             self._many.outputs(form.outputs, places)
         else:
-            _one_by_one(self._probe, form.outputs, places, kept)
+            _one_by_one(self._probe, form.outputs, places, (values, copies))
         self._told.append(form)
 
     def tally(self) -> tuple[Mapping[str, int], Mapping[str, int]] | None:
@@ -148,16 +166,24 @@ class Gathering:
         numbers = [(tap.entering, self._number(tap, tap.kernel or kernel)) for tap in taps]
         entering = next((number for enters, number in numbers if enters), None)
         leaving = next((number for enters, number in numbers if not enters), None)
-        hear = self.hear
+        number, value, version = self._numbers.append, self._values.append, self._versions.append
 
         @functools.wraps(forward)
         def listened(*args: Any, **kwargs: Any) -> Any:
+            if not self._listening:
+                return forward(*args, **kwargs)
+            # what `hear` does: a call of it for each output would be felt
             if entering is not None and args:
-                hear(entering, args[0])
+                number(entering)
+                value(args[0])
+                version(args[0]._version)
             output = forward(*args, **kwargs)
             if leaving is not None:
-                hear(leaving, output[0] if isinstance(output, tuple) else output)
-            if layer in self._ends and self._listening:
+                given = output[0] if isinstance(output, tuple) else output
+                number(leaving)
+                value(given)
+                version(given._version)
+            if layer in self._ends:
                 self.tell()
             return output
 
@@ -181,12 +207,14 @@ class Gathering:
             value = value.transpose(1, 2)
         return value.reshape(self._rows, -1)
 
-    def _whole(self, parts: Sequence[Any]) -> Any:
+    def _joined(self, parts: Sequence[Any]) -> Any:
         return parts[0].contiguous() if len(parts) == 1 else self._torch.cat(parts, dim=1)
 
-    def _formed(self, numbers: tuple[int, ...], values: Sequence[Any], shapes: list[Any]) -> _Form:
+    def _formed(self, numbers: tuple[int, ...], values: Sequence[Any]) -> _Form:
         """The form of what was heard. An op of which a part was not heard is none of it."""
-        form = _Form(numbers, shapes, Outputs(self._rows, ()), [], [], [])
+        sizes, whole = [value.numel() for value in values], [value.is_contiguous() for value in values]
+        strides = [(at, values[at].stride()) for at, plain in enumerate(whole) if not plain]
+        form = _Form(numbers, sizes, whole, strides, Outputs(self._rows, ()), [], [], [])
         ops, waiting = list[Output](), dict[str, list[int]]()
         for at, number in enumerate(numbers):
             tap = self._taps[number]
@@ -202,10 +230,13 @@ class Gathering:
             size = lines[0].element_size()
             ends = [offset + width * size for offset, width in zip(offsets, widths, strict=True)]
             seen = all(
-                line.data_ptr() == values[part].data_ptr() and line.stride() == (stride, 1)
+                line.data_ptr() == values[part].data_ptr()
+                and line.stride(1) == 1
+                and (line.stride(0) == stride or self._rows == 1)
                 for line, part in zip(lines, parts, strict=True)
             )
-            if seen and offsets[1:] == ends[:-1]:
+            # a probe that takes one op at a time takes it without gaps
+            if seen and offsets[1:] == ends[:-1] and (self._many or stride == sum(widths) or self._rows == 1):
                 form.beside.extend((parts[0], part, offset) for part, offset in zip(parts, offsets, strict=True))
             else:
                 form.copied.append((len(ops), parts))
@@ -214,10 +245,6 @@ class Gathering:
             kind = arrays.dtype(lines[0])
             ops.append(Output(tap.op, kind, sum(widths), stride, tap.kernel))
         return replace(form, outputs=Outputs(self._rows, tuple(ops)))
-
-
-def _lie_beside(form: _Form, addresses: Sequence[int]) -> bool:
-    return all(addresses[part] - addresses[first] == offset for first, part, offset in form.beside)
 
 
 def _one_by_one(probe: PlacingProbe, some: Outputs, addresses: Sequence[int], owners: Any) -> None:
