@@ -1,4 +1,4 @@
-"""A call of kernels that is worked out once for arrays that are alike, and then given to the device as it was.
+"""A call of kernels that is worked out once for arrays that are alike, and then launched as it was.
 
 What tile, what grid and what compiled kernel a call comes to depends on what its arrays are like, and on
 where they lie only as far as they are aligned. To work it out takes the host longer than all the rest.

@@ -199,7 +199,7 @@ def _in_turn(whole: Forward, sizes: Sequence[int], alone: Sequence[Forward]) -> 
             waiting.clear()
         return part
 
-    rest = (functools.partial(later, number) for number in range(1, len(sizes)))
+    rest: list[Forward] = [functools.partial(later, number) for number in range(1, len(sizes))]
     return [named(multiplying.KERNEL, forward) for forward in (first, *rest)]
 
 

@@ -1,4 +1,4 @@
-"""A call that is given to the device again: on other memory, with the bits of a call that is worked out anew."""
+"""A call that is launched again: on other memory, with the bits of one that is worked out anew."""
 
 import numpy as np
 import pytest
