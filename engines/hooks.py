@@ -13,6 +13,7 @@ import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Probe, Step
 from detrec.kernels import arrays
+from detrec.kernels.device_array import DeviceArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Output:
     stride: int
     kernel: str
 
+    def at(self, address: int, rows: int, owner: Any = None) -> DeviceArray:
+        """Its rows, which lie there."""
+        return DeviceArray(address, self.dtype, (rows, self.width), (self.stride, 1), owner)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
@@ -86,7 +91,7 @@ class GatheringProbe(PlacingProbe, Protocol):
     """A PlacingProbe that takes the outputs of many ops at once, at less cost for each."""
 
     def outputs(self, some: Outputs, addresses: Sequence[int]) -> None:
-        """They lie at these addresses until this returns; whoever gets the memory works in the same stream."""
+        """They lie at these addresses until this returns; who gets the memory works in the same stream."""
         ...
 
 

@@ -10,7 +10,8 @@ and called directly.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,40 @@ except ImportError as error:
     raise EngineError(f"Triton cannot be imported: {error}", hint="pip install 'detrec[gpu]'") from error
 
 __all__ = [
-    "INTERPRETED", "cdiv", "launch", "on_stream", "processors", "shared_memory", "tl", "triton",
+    "INTERPRETED", "cdiv", "launch", "noting", "on_stream", "processors", "shared_memory", "tl", "triton",
 ]  # fmt: skip
 
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on the CPU: TRITON_INTERPRET=1 when this was imported."""
 
-cdiv = triton.cdiv
+
+def cdiv(x: int, y: int) -> int:
+    """x / y, rounded up. Triton's own, which kernels call, takes many times as long here."""
+    return -(-x // y)
+
 
 _compiled: dict[Any, Any] = {}
 _stream = 0
+_noted: "list[Launch] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch that was made: `give(stream, args)` makes it again, with other arguments of the same kinds."""
+
+    give: Callable[[int, Sequence[Any]], None]
+    args: tuple[Any, ...]
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[Launch]]:
+    """The launches that are made inside, in their order."""
+    global _noted
+    before, _noted = _noted, []
+    try:
+        yield _noted
+    finally:
+        _noted = before
 
 
 @contextlib.contextmanager
@@ -98,8 +123,11 @@ def launch(
         options["launch_pdl"] = True
     if INTERPRETED:
         kernel[grid](*args, **constants, **options)
+        if _noted is not None:
+            _noted.append(Launch(lambda _, args: kernel[grid](*args, **constants, **options), args))
         return
-    key = (kernel, num_warps, num_stages, overlaps, *map(_kind, args), *constants.values())
+    # not the kernel itself: to hash one is to ask whether its source has changed
+    key = (id(kernel), num_warps, num_stages, overlaps, *map(_kind, args), *constants.values())
     found = _compiled.get(key)
     if found is None:
         built = kernel.run(*args, grid=grid, warmup=True, **constants, **options)
@@ -109,3 +137,9 @@ def launch(
     _, run, function, metadata, tail = found
     x, y, z = (*grid, 1, 1)[:3]
     run(x, y, z, _stream, function, metadata, None, None, None, *args, *tail)
+    if _noted is not None:
+
+        def give(stream: int, args: Sequence[Any]) -> None:
+            run(x, y, z, stream, function, metadata, None, None, None, *args, *tail)
+
+        _noted.append(Launch(give, args))

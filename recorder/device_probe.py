@@ -20,17 +20,17 @@ from detrec.engines.hooks import Layout, Outputs
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
-from detrec.kernels.gpu.fingerprint_many import fingerprints, fingerprints_of
+from detrec.kernels.gpu.fingerprint import fingerprint
+from detrec.kernels.gpu.fingerprint_many import fingerprints
 from detrec.kernels.gpu.share_fingerprint import ShareTable, share_fingerprints, share_table
 from detrec.kernels.launch import on_stream
 from detrec.kernels.share import Share
-from detrec.recorder.device_region import Entries, Form, Lines, Placed, Region
+from detrec.recorder.device_outputs import Together
+from detrec.recorder.device_region import Lines, Placed, Region
 from detrec.recorder.steps import Record, StepWriter
 
 # steps that may be on their way to the trace before the oldest is waited for
 _SLOTS = 8
-# kinds of outputs that come together whose form is kept
-_FORMS = 64
 
 
 @dataclass(slots=True)
@@ -78,8 +78,7 @@ class DeviceProbe:
         self._lines = Lines(ops)
         self._shares = self._table([ops[index] for index in self._lines.of_rows.tolist()], shares or {})
         self._eager = [self._region(0, 0), self._region(0, 0)]
-        self._entries = [Entries(device), Entries(device)]
-        self._forms: dict[Outputs, Form] = {}
+        self._together = Together(device, self._lines)
         self._graphs: dict[int, Region] = {}
         self._now: Region | None = None
         self._sent: _Slot | None = None
@@ -134,8 +133,7 @@ class DeviceProbe:
         if self._now is None:
             # two by turns: while one is copied to the host the next step fills the other
             self._eager.reverse()
-            self._entries.reverse()
-            self._entries[0].begin()
+            self._together.begin()
             region, rows, samples = self._eager[0], self._layout.launched, self._layout.drawn
             if self._lines.size(rows, samples) > region.array.count:
                 region = self._region(rows, samples)
@@ -196,21 +194,10 @@ class DeviceProbe:
         region = self._open()
         if self._shares is not None or region.sketches is not None:
             for output, address in zip(some.ops, addresses, strict=True):
-                shape, strides = (some.rows, output.width), (output.stride, 1)
-                self.op(output.name, DeviceArray(address, output.dtype, shape, strides), 0, output.kernel)
+                self.op(output.name, output.at(address, some.rows), 0, output.kernel)
             self._flush()
             return
-        form = self._forms.get(some)
-        if form is None:
-            if len(self._forms) >= _FORMS:
-                self._forms.clear()
-            form = self._forms[some] = Form(self._lines, some)
-        for index, kernel in form.kernels:
-            region.kernels[index] = kernel
-        table = form.at(addresses)
-        entries = self._entries[0].send(table.entries)
-        with on_stream(self._device.stream.handle):
-            fingerprints_of(table, entries, region.part(False))
+        self._together.fingerprint(region, some, addresses)
 
     def _flush(self) -> None:
         if not self._batch:
@@ -220,6 +207,8 @@ class DeviceProbe:
         with on_stream(self._device.stream.handle):
             if self._shares and not samples and any(self._shares.lengths[place : place + count]):
                 share_fingerprints(self._batch, self._shares, place, out)
+            elif samples and count == 1:
+                fingerprint(self._batch[0], out[0])
             else:
                 fingerprints(self._batch, out)
         self._batch = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detrec.engines.base import SAMPLE_OPS, Step
-from detrec.engines.hooks import Layout, Outputs
+from detrec.engines.hooks import Layout
 from detrec.kernels import cuda
 from detrec.kernels.device import Device
 from detrec.kernels.device_array import DeviceArray
@@ -85,54 +85,6 @@ def _runs(of_rows: np.ndarray) -> Iterator[tuple[slice, slice]]:
         if len(run):
             yield slice(run[0], run[-1] + 1), slice(place, place + len(run))
         place += len(run)
-
-
-class Form:
-    """Outputs that an engine gives together in many steps, each time elsewhere: all but where they lie."""
-
-    def __init__(self, lines: Lines, some: Outputs) -> None:
-        places = [lines.places[output.name] for output in some.ops]
-        assert not any(at.samples for at in places), "outputs of rows that sample"
-        self.kernels = [(at.index, output.kernel) for at, output in zip(places, some.ops, strict=True)]
-        # 16 apart, so that an entry's address says whose it is
-        arrays = [
-            DeviceArray(16 * number, output.dtype, (some.rows, output.width), (output.stride, 1))
-            for number, output in enumerate(some.ops)
-        ]
-        entered = [(at.place, array) for at, array in zip(places, arrays, strict=True)]
-        self._table = fingerprint_table(entered, "outputs", some.rows)
-        self._whose = np.empty(len(arrays), np.int64)
-        self._whose[self._table.entries[:, 0] // 16] = np.arange(len(arrays))
-
-    def at(self, addresses: Sequence[int]) -> FingerprintTable:
-        """The table of the outputs that lie there."""
-        return self._table.moved(np.array(addresses, np.int64), self._whose)
-
-
-class Entries:
-    """Pinned memory for the tables of one step, and its twin on the device."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._pinned, self._used = np.empty((0, 3), np.int64), 0
-
-    def begin(self) -> None:
-        """A step begins; every copy of the one before that these were used for is over."""
-        self._used = 0
-
-    def send(self, entries: np.ndarray) -> DeviceArray:
-        """Queue the copy of a table's entries; gives their twin."""
-        start, end = self._used, self._used + len(entries)
-        if end > len(self._pinned):
-            # what is on its way from and to the old memory is kept alive by nobody else
-            self._device.stream.synchronize()
-            self._pinned = cuda.pinned(2 * 24 * end).view(np.int64).reshape(-1, 3)
-            self._twin = self._device.empty(self._pinned.shape, "int64")
-        self._used = end
-        self._pinned[start:end] = entries
-        twin = self._twin[start:end]
-        self._device.stream.copy_to_device(twin, self._pinned[start:end])
-        return twin
 
 
 @dataclass(slots=True)

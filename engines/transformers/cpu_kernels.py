@@ -1,6 +1,6 @@
 """The invariant kernels of a CPU, on torch tensors: numba reads and writes their memory in place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,11 @@ class CpuKernels:
             np.int32
         )
 
-    def linear(self, module: Any) -> Forward:
-        """The forward of a linear layer."""
+    def linears(self, modules: Sequence[Any]) -> list[Forward]:
+        """The forwards of linear layers."""
+        return [self._linear(module) for module in modules]
+
+    def _linear(self, module: Any) -> Forward:
         weight = pack_weight(arrays.host_view(module.weight.detach()))
         bias = None if module.bias is None else module.bias.detach().float().numpy().copy()
 
@@ -80,8 +83,11 @@ class CpuKernels:
         cos, sin = self._tables
         return cos[positions.long()], sin[positions.long()]
 
-    def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
-        """RoPE of x [1, heads, R, D]."""
+    def rotate(self, q: Any, k: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+        """RoPE of q [1, heads, R, D] and k [1, kv_heads, R, D]."""
+        return self._rotated(q, cos, sin), self._rotated(k, cos, sin)
+
+    def _rotated(self, x: Any, cos: Any, sin: Any) -> Any:
         wide = x.transpose(1, 2).contiguous()
         out = self._torch.empty_like(wide)
         shape = wide.shape[1], -1

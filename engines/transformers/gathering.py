@@ -6,38 +6,25 @@ as it is until then: torch counts the changes of a tensor, and one that was chan
 """
 
 import functools
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from detrec.engines.builtin.model_config import ModelConfig
 from detrec.engines.hooks import GatheringProbe, Output, Outputs, PlacingProbe, Tap
 from detrec.engines.transformers import library
+from detrec.engines.transformers.forms import Copy, Form
 from detrec.errors import EngineError
 from detrec.kernels import arrays
-from detrec.kernels.device_array import DeviceArray
 
 HELD = 64 << 20
 """Bytes of outputs that are held at most, if a layer has no more."""
 _FORMS = 64
 """Numbers of rows whose forms are kept."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Form:
-    """What is heard again in every step of so many rows, but for where it lies.
-
-    `numbers` and `shapes` of what is heard; `firsts`: by op, the first thing heard of it; `beside`: pairs of
-    things heard with the bytes from the one to the other; `copied`: ops that lie otherwise, with their parts.
-    """
-
-    numbers: tuple[int, ...]
-    shapes: list[Any]
-    outputs: Outputs
-    firsts: list[int]
-    beside: list[tuple[int, int, int]]
-    copied: list[tuple[int, list[int]]]
+_VERSION = operator.attrgetter("_version")
+"""How often torch has changed a tensor."""
 
 
 class Gathering:
@@ -54,10 +41,13 @@ class Gathering:
         self._many = probe if isinstance(probe, GatheringProbe) else None
         self._taps: list[Tap] = []
         self._turned: list[bool] = []
-        self._heard: list[tuple[int, Any, int]] = []
-        self._forms: dict[tuple[int, tuple[int, ...]], _Form] = {}
-        self._told: list[_Form] = []
-        self._right: list[_Form] = []
+        # no tuples of them: hundreds a step would be looked through by Python's garbage collector
+        self._numbers: list[int] = []
+        self._values: list[Any] = []
+        self._versions: list[int] = []
+        self._forms: dict[tuple[int, tuple[int, ...]], Form] = {}
+        self._told: list[Form] = []
+        self._right: list[Form] = []
         self._listening, self._ends = False, frozenset[int]()
         self._rows, self._layers = 0, config.num_layers
         heads = config.head_dim * (3 * config.num_heads + 3 * config.num_kv_heads)
@@ -82,51 +72,53 @@ class Gathering:
         at_once = max(HELD // max(rows * self._row_bytes, 1), 1)
         self._rows, self._ends = rows, frozenset(range(at_once - 1, self._layers, at_once))
         self._told = []
-        self._heard.clear()
         self._listening = True
 
     def end(self) -> None:
         """What runs from now on is nobody's business, and nothing of the engine's is kept alive."""
         self._listening = False
-        self._heard.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        for heard in (self._numbers, self._values, self._versions):
+            heard.clear()
 
     def hear(self, number: int, value: Any) -> None:
         """One of `numbers`, or the number of a tap, has given `value`."""
         if self._listening:
-            self._heard.append((number, value, value._version))
+            self._numbers.append(number)
+            self._values.append(value)
+            self._versions.append(value._version)
 
     def tell(self) -> None:
         """Tell the probe of all that was heard."""
-        if not self._heard:
+        if not self._numbers:
             return
-        numbers, values, versions = zip(*self._heard, strict=True)
-        self._heard.clear()
-        changed = [value._version for value in values]
-        if changed != list(versions):
-            at = next(at for at, version in enumerate(versions) if changed[at] != version)
+        numbers, values = tuple(self._numbers), self._values.copy()
+        changed = list(map(_VERSION, values))
+        if changed != self._versions:
+            at = next(at for at, version in enumerate(self._versions) if changed[at] != version)
             raise EngineError(
                 f"{self._taps[numbers[at]].op} was changed after it was computed, and before it was recorded",
                 hint=f"detrec's adapter was tried with transformers {library.TRIED}",
             )
-        shapes = [(value.shape, value.stride(), value.dtype) for value in values]
-        addresses = [value.data_ptr() for value in values]
+        self._forget()
+        addresses = list(map(self._torch.Tensor.data_ptr, values))
         form = self._forms.get((self._rows, numbers))
-        if form is None or form.shapes != shapes or not _lie_beside(form, addresses):
+        if form is None or not form.fits(values, addresses):
             if len(self._forms) >= _FORMS:
                 self._forms.clear()
-            form = self._forms[self._rows, numbers] = self._formed(numbers, values, shapes)
-        places, kept = [addresses[first] for first in form.firsts], list(values)
-        for op, parts in form.copied:
-            copy = self._whole([self._lines(numbers[at], values[at]) for at in parts])
-            places[op] = copy.data_ptr()
-            kept.append(copy)
+            form = self._forms[self._rows, numbers] = self._formed(numbers, values)
+        places = [addresses[first] for first in form.firsts]
+        # whoever gets the memory of a copy works in the same stream
+        copies = [self._copied(copy, numbers, values, places) for copy in form.copies]
         if self._many:
             self._many.outputs(form.outputs, places)
         else:
-            _one_by_one(self._probe, form.outputs, places, kept)
+            _one_by_one(self._probe, form.outputs, places, (values, copies))
         self._told.append(form)
 
-    def tally(self) -> tuple[Mapping[str, int], Mapping[str, int]] | None:
+    def tally(self) -> tuple[Mapping[str, int], Counter[str]] | None:
         """How often each module ran in the step and each op was told, by path and name.
 
         None where all is as in a step before that was `right`.
@@ -148,16 +140,24 @@ class Gathering:
         numbers = [(tap.entering, self._number(tap, tap.kernel or kernel)) for tap in taps]
         entering = next((number for enters, number in numbers if enters), None)
         leaving = next((number for enters, number in numbers if not enters), None)
-        hear = self.hear
+        number, value, version = self._numbers.append, self._values.append, self._versions.append
 
         @functools.wraps(forward)
         def listened(*args: Any, **kwargs: Any) -> Any:
+            if not self._listening:
+                return forward(*args, **kwargs)
+            # what `hear` does: a call of it for each output would be felt
             if entering is not None and args:
-                hear(entering, args[0])
+                number(entering)
+                value(args[0])
+                version(args[0]._version)
             output = forward(*args, **kwargs)
             if leaving is not None:
-                hear(leaving, output[0] if isinstance(output, tuple) else output)
-            if layer in self._ends and self._listening:
+                given = output[0] if isinstance(output, tuple) else output
+                number(leaving)
+                value(given)
+                version(given._version)
+            if layer in self._ends:
                 self.tell()
             return output
 
@@ -181,13 +181,26 @@ class Gathering:
             value = value.transpose(1, 2)
         return value.reshape(self._rows, -1)
 
-    def _whole(self, parts: Sequence[Any]) -> Any:
-        return parts[0].contiguous() if len(parts) == 1 else self._torch.cat(parts, dim=1)
+    def _copied(self, copy: Copy, numbers: Sequence[int], values: Sequence[Any], places: list[int]) -> Any:
+        """The outputs of all its ops below each other, and where they lie: one by one they take longer."""
+        columns = []
+        for part in zip(*copy.parts, strict=True):
+            if copy.flat:
+                columns.append(self._torch.cat([values[at] for at in part], dim=1))
+            else:
+                columns.append(self._torch.cat([self._lines(numbers[at], values[at]) for at in part]))
+        every = columns[0] if len(columns) == 1 else self._torch.cat(columns, dim=-1)
+        size = self._rows * every.shape[-1] * every.element_size()
+        for number, op in enumerate(copy.ops):
+            places[op] = every.data_ptr() + number * size
+        return every
 
-    def _formed(self, numbers: tuple[int, ...], values: Sequence[Any], shapes: list[Any]) -> _Form:
+    def _formed(self, numbers: tuple[int, ...], values: Sequence[Any]) -> Form:
         """The form of what was heard. An op of which a part was not heard is none of it."""
-        form = _Form(numbers, shapes, Outputs(self._rows, ()), [], [], [])
-        ops, waiting = list[Output](), dict[str, list[int]]()
+        whole = [value.is_contiguous() for value in values]
+        strides = [(at, values[at].stride()) for at, plain in enumerate(whole) if not plain]
+        form = Form(numbers, whole, strides, Outputs(self._rows, ()), [], [], [])
+        ops, waiting, copies = list[Output](), dict[str, list[int]](), dict[Any, Copy]()
         for at, number in enumerate(numbers):
             tap = self._taps[number]
             parts = waiting.setdefault(tap.op, [])
@@ -196,32 +209,44 @@ class Gathering:
                 continue
             del waiting[tap.op]
             lines = [self._lines(numbers[part], values[part]) for part in parts]
-            stride = lines[0].stride(0)
-            offsets = [line.data_ptr() - lines[0].data_ptr() for line in lines]
-            widths = [line.shape[1] for line in lines]
-            size = lines[0].element_size()
-            ends = [offset + width * size for offset, width in zip(offsets, widths, strict=True)]
-            seen = all(
-                line.data_ptr() == values[part].data_ptr() and line.stride() == (stride, 1)
-                for line, part in zip(lines, parts, strict=True)
-            )
-            if seen and offsets[1:] == ends[:-1]:
-                form.beside.extend((parts[0], part, offset) for part, offset in zip(parts, offsets, strict=True))
+            width, kind = sum(line.shape[1] for line in lines), arrays.dtype(lines[0])
+            stride = self._stride(lines, [values[part] for part in parts])
+            if stride:
+                first = lines[0].data_ptr()
+                beside = [(parts[0], parts[n], line.data_ptr() - first) for n, line in enumerate(lines)]
+                form.beside.extend(beside[1:])
             else:
-                form.copied.append((len(ops), parts))
-                stride = sum(widths)
+                flat = all(self._flat(numbers[part], values[part]) for part in parts)
+                alike = kind, tuple(line.shape[1] for line in lines), flat
+                copy = copies.setdefault(alike, Copy([], [], flat))
+                copy.ops.append(len(ops))
+                copy.parts.append(parts)
             form.firsts.append(parts[0])
-            kind = arrays.dtype(lines[0])
-            ops.append(Output(tap.op, kind, sum(widths), stride, tap.kernel))
-        return replace(form, outputs=Outputs(self._rows, tuple(ops)))
+            ops.append(Output(tap.op, kind, width, stride or width, tap.kernel))
+        return replace(form, outputs=Outputs(self._rows, tuple(ops)), copies=[*copies.values()])
 
+    def _flat(self, number: int, value: Any) -> bool:
+        return not self._turned[number] and value.dim() == 3 and value.shape[:2] == (1, self._rows)
 
-def _lie_beside(form: _Form, addresses: Sequence[int]) -> bool:
-    return all(addresses[part] - addresses[first] == offset for first, part, offset in form.beside)
+    def _stride(self, lines: Sequence[Any], values: Sequence[Any]) -> int:
+        """Elements from row to row of lines that stand side by side where they were heard; 0 if they do not.
+
+        A probe that takes one op at a time takes it without gaps.
+        """
+        width, stride = sum(line.shape[1] for line in lines), lines[0].stride(0)
+        if self._rows == 1:
+            stride = width
+        elif not self._many and stride != width:
+            return 0
+        end = lines[0].data_ptr()
+        for line, value in zip(lines, values, strict=True):
+            lies = line.stride(1) == 1 and (self._rows == 1 or line.stride(0) == stride)
+            if not lies or line.data_ptr() != end or value.data_ptr() != end:
+                return 0
+            end += line.shape[1] * line.element_size()
+        return int(stride)
 
 
 def _one_by_one(probe: PlacingProbe, some: Outputs, addresses: Sequence[int], owners: Any) -> None:
     for output, address in zip(some.ops, addresses, strict=True):
-        shape, strides = (some.rows, output.width), (output.stride, 1)
-        array = DeviceArray(address, output.dtype, shape, strides, owners)
-        probe.op(output.name, array, 0, output.kernel)
+        probe.op(output.name, output.at(address, some.rows, owners), 0, output.kernel)

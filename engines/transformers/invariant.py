@@ -4,7 +4,7 @@ With them a row's bits do not depend on what else is in its batch, and in float3
 engine's. Embedding, residual additions and argmax stay torch's: each row of those is exact, or a copy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,9 +19,12 @@ from detrec.kernels.device import Device
 
 _NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 _LINEARS = (
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
-    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+    tuple(f"self_attn.{name}_proj" for name in "qkv"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
 )
+"""Those that stand together are given one input, in this order."""
 _WITH_CACHE = "paged|sdpa"
 _HEADS = range(16, 257, 8)
 """Sizes of a head that attention takes."""
@@ -59,8 +62,8 @@ class Kernels(Protocol):
         """A step begins, on `device` where that is a GPU."""
         ...
 
-    def linear(self, module: Any) -> Forward:
-        """The forward of a linear layer."""
+    def linears(self, modules: Sequence[Any]) -> list[Forward]:
+        """The forwards of linear layers that are given one input in turn."""
         ...
 
     def norm(self, module: Any, eps: float) -> Forward:
@@ -75,8 +78,8 @@ class Kernels(Protocol):
         """cos and sin of `positions` [1, R], each float32 [1, R, D / 2]."""
         ...
 
-    def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
-        """RoPE of x [1, heads, R, D]; `cos` and `sin` are `angles` of the step's rows."""
+    def rotate(self, q: Any, k: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+        """RoPE of q [1, heads, R, D] and k [1, kv_heads, R, D]; `cos` and `sin` are `angles` of the rows."""
         ...
 
     def attend(self, query: Any, key: Any, value: Any, scale: float) -> Any:
@@ -136,15 +139,15 @@ class Invariant:
                 del module.forward
 
     def _made(self, model: Any, config: ModelConfig) -> Iterator[tuple[Any, Forward]]:
-        norms, linears = [model.model.norm], [model.lm_head]
+        norms, linears = [model.model.norm], [[model.lm_head]]
         for layer in model.model.layers:
             norms += [layer.get_submodule(name) for name in _NORMS[: 4 if config.qk_norm else 2]]
-            linears += [layer.get_submodule(name) for name in _LINEARS]
+            linears += [[layer.get_submodule(name) for name in names] for names in _LINEARS]
             yield layer.mlp, self._mlp(layer.mlp)
         for norm in norms:
             yield norm, self.kernels.norm(norm, config.rms_norm_eps)
-        for linear in linears:
-            yield linear, self.kernels.linear(linear)
+        for together in linears:
+            yield from zip(together, self.kernels.linears(together), strict=True)
         yield model.model.rotary_emb, lambda x, position_ids: self.kernels.angles(position_ids)
 
     def _mlp(self, module: Any) -> Forward:
@@ -154,7 +157,7 @@ class Invariant:
         return forward
 
     def _rotate(self, q: Any, k: Any, cos: Any, sin: Any, unsqueeze_dim: int = 1) -> tuple[Any, Any]:
-        return self.kernels.rotate(q, cos, sin), self.kernels.rotate(k, cos, sin)
+        return self.kernels.rotate(q, k, cos, sin)
 
     def _attend_cache(
         self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any

@@ -37,7 +37,7 @@ def build(checkpoint: Checkpoint, dtype: str, device: str, attention: str) -> An
 
 
 def _undrawn(torch: Any) -> AbstractContextManager[Any]:
-    """Inside, a new model's random tensors stay as memory was: to draw them takes longer than to load them."""
+    """Inside, a new model's random tensors stay as memory was: to draw them takes longer than to load."""
 
     class Undrawn(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

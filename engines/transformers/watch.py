@@ -94,8 +94,9 @@ class Watch:
             tally = self._gathering.tally()
             if tally is None and runs == {HEAD: 1}:
                 return
-            runs |= tally[0] if tally else {}
-            told = told + tally[1] if tally else told
+            if tally is not None:
+                runs |= tally[0]
+                told = told + tally[1]
         for path in sorted(self._paths):
             if (times := runs.get(path, 0)) != 1:
                 raise EngineError(

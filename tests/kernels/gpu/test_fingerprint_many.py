@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detrec.kernels.device_array import DeviceArray
 from detrec.kernels.gpu import fingerprint_many as module
 from detrec.kernels.gpu.fingerprint_many import SLOTS, fingerprint_table, fingerprints, fingerprints_of
 from tests.bits import assert_same_bits
@@ -46,6 +47,18 @@ def test_by_a_table_they_are_the_same(step, constants, monkeypatch):
     out = host(fingerprints_of(table, device(table.entries), fresh((2 * len(parts), 3), "uint64")))
     assert_same_bits(out[::2], np.stack([hashed(part) for part in parts]))
     assert (out[1::2] == (1 << 64) - 1).all()
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_a_table_moves_with_its_arrays(step):
+    """To memory that is aligned less than the table was made for, too."""
+    parts = [device(rand(3, cols + 8, dtype))[:, step : step + cols] for dtype, cols in MANY]
+    alike = [DeviceArray(16 * n, part.dtype, part.shape, part.strides) for n, part in enumerate(parts)]
+    table = fingerprint_table([*enumerate(alike)])
+    whose = np.argsort(table.entries[:, 0])
+    moved = table.moved(np.array([part.address for part in parts]), whose)
+    out = host(fingerprints_of(moved, device(moved.entries), fresh((len(parts), 3), "uint64")))
+    assert_same_bits(out, np.stack([hashed(part) for part in parts]))
 
 
 def test_no_rows():
