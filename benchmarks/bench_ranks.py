@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, checkpoint: Kept, group: str, meeting: Rendezv
     times = timed(engine.run(engine.own_scheduler()))
     if ranks:
         # the meeting is needed again
-        engine._runner._group.close()
+        engine._runner._group.close()  # type: ignore[attr-defined]
         ranks._end.detach()
     return times
 

@@ -24,8 +24,7 @@ from detrec.config import ServeConfig, serve_config
 from detrec.engines.builtin.weights import Checkpoint, open_checkpoint
 from detrec.engines.start import start_engine
 from detrec.engines.transformers import engine as engine_module
-from detrec.recorder.probe import TraceProbe
-from detrec.recorder.record import manifest, record
+from detrec.recorder.record import manifest, open_probe, record
 from detrec.recorder.writer import TraceWriter
 from detrec.replayer.replay import replay
 
@@ -93,12 +92,7 @@ def run(config: ServeConfig, *, recorded: bool) -> Times:
             return timed(engine.run(scheduler))
         about = {"manifest": manifest(config, engine), "requests": engine.requests, "ops": engine.op_names}
         with TraceWriter(str(Path(folder) / "run.zarr"), **about) as writer:
-            if engine.device is None:
-                probe = TraceProbe(writer, engine.op_names)
-            else:
-                from detrec.recorder.device_probe import DeviceProbe
-
-                probe = DeviceProbe(writer, engine.op_names, engine.device)
+            probe = open_probe(writer, engine.op_names, engine)
             return timed(engine.run(scheduler, probe, frozenset(engine.op_names)), probe.finish)
 
 

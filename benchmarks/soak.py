@@ -103,7 +103,7 @@ def by_ranks(meeting: Rendezvous, args: argparse.Namespace) -> Counter[str]:
                 run_recorded(engine, engine.follow(ForcedSchedule(recorded)), config, again, overwrite=True)
                 verdicts[compare(recorded, TraceReader(again)).verdict] += 1
             # the meeting is needed again
-            engine._runner._group.close()
+            engine._runner._group.close()  # type: ignore[attr-defined]
     return verdicts
 
 

@@ -135,14 +135,15 @@ class RankRecorder:
 @contextmanager
 def _probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "Iterator[TraceProbe | DeviceProbe]":
     """What fingerprints where the engine's activations are; every step that is over is written at the end."""
-    probe = _open_probe(writer, names, engine)
+    probe = open_probe(writer, names, engine)
     try:
         yield probe
     finally:
         probe.finish()
 
 
-def _open_probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
+def open_probe(writer: StepWriter, names: Sequence[str], engine: Engine) -> "TraceProbe | DeviceProbe":
+    """What fingerprints the ops in `names` where the engine's activations are, for `writer`."""
     if engine.device is None:
         # between two ops that are reported any number may run that are not
         lasting = engine.lasting and len(names) == len(engine.op_names)

@@ -1,6 +1,5 @@
 """What goes into a trace comes out of it."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +163,7 @@ def test_only_full_chunks_of_fingerprints_have_digests(tmp_path: Path, small_chu
     assert one.fingerprint_digest(0, full) is None
 
 
-def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
+def test_a_million_rows_open_whole(tmp_path: Path) -> None:
     request = Request("a", (1,), SamplingParams(seed=1))
     with TraceWriter(tmp_path / "run.zarr", manifest={}, requests=(request,), ops=("x",)) as writer:
         rows = 50_000
@@ -173,12 +172,8 @@ def test_a_million_rows_open_in_under_a_second(tmp_path: Path) -> None:
             part = Slice("a", index * rows, (index + 1) * rows, Kind.PREFILL, False)
             tokens = np.arange(rows) % 49152
             writer.step(Record(Step(index, (part,)), tokens, prints, ("k",), (), (), 0.0))
-    took = []
-    for _ in range(3):
-        # of this thread, whatever else the machine does
-        begin = time.thread_time()
-        reader = TraceReader(tmp_path / "run.zarr")
-        columns = (reader.row_step, reader.row_request, reader.row_position, reader.row_token)
-        took.append(time.thread_time() - begin)
-        assert [len(column) for column in columns] == [1_000_000] * 4
-    assert min(took) < 1.0
+    reader = TraceReader(tmp_path / "run.zarr")
+    assert (reader.row_position == np.arange(1_000_000)).all()
+    assert (reader.row_step == np.repeat(np.arange(20), rows)).all()
+    assert (reader.row_token == np.tile(np.arange(rows) % 49152, 20)).all()
+    assert len(reader.row_request) == 1_000_000

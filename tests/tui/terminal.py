@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from types import TracebackType
+from typing import Self
 
 from tests.command import ROOT
 
@@ -36,7 +37,7 @@ class Terminal:
         self.drawn = b""
         self._seen = 0
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
