@@ -148,7 +148,7 @@ class Listing(Widget, can_focus=True):
         else:
             strip, style = self._line(line), self._blank
         shown = strip.crop_extend(self.left, self.left + self.width, style)
-        return Strip([*shown, Segment(last, self._bar)])
+        return Strip([*shown, Segment(last, self._title if row == -1 else self._bar)])
 
     def _strip(self, text: Text, style: Style, *, over: bool = False) -> Strip:
         none = Style.null()

@@ -129,3 +129,13 @@ def test_the_help_is_on_one_screen_where_that_is_large(split):
         assert "In a list" not in driver.screen
 
     drive(split.survey, walk, LARGE)
+
+
+def test_a_text_is_answered_by_one_move(split):
+    async def walk(driver):
+        await driver.press("colon")
+        before = driver.app.walker.wanted
+        await driver.write("greedy:95 2.attn")
+        assert driver.app.walker.wanted == before + 1
+
+    drive(split.survey, walk)
