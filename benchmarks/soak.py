@@ -18,6 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.bench_all_reduce import ranks_do
 from detrec.config import ServeConfig, serve_config
 from detrec.engines.builtin.engine import BuiltinEngine
@@ -54,9 +56,16 @@ def by_processes(args: argparse.Namespace) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.processes, start) as pool:
         path = str(Path(folder) / "run.zarr")
         record(config_of(args), path)
+        trace = TraceReader(path)
+        print(f"{graphs(trace)} of {trace.n_steps} steps ran as a CUDA graph", flush=True)
         for some in pool.map(partial(replays, path), batches):
             found += some
     return found
+
+
+def graphs(trace: TraceReader) -> int:
+    """How many steps ran as a CUDA graph."""
+    return int(np.count_nonzero(trace.column("steps/graph_bucket")))
 
 
 def config_of(args: argparse.Namespace) -> ServeConfig:
@@ -89,6 +98,7 @@ def by_ranks(meeting: Rendezvous, args: argparse.Namespace) -> Counter[str]:
             elif recorded is None:
                 run_recorded(engine, engine.own_scheduler(), config, first)
                 recorded = TraceReader(first)
+                print(f"{graphs(recorded)} of {recorded.n_steps} steps ran as a CUDA graph", flush=True)
             else:
                 run_recorded(engine, engine.follow(ForcedSchedule(recorded)), config, again, overwrite=True)
                 verdicts[compare(recorded, TraceReader(again)).verdict] += 1
