@@ -78,17 +78,20 @@ class _Entries:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._pinned, self._used = np.empty((0, 3), np.int64), 0
+        self._twin = device.empty((0, 3), "int64")
+        self._outgrown: list[tuple[np.ndarray, DeviceArray]] = []
 
     def begin(self) -> None:
         """A step begins; every copy of the one before that these were used for is over."""
         self._used = 0
+        self._outgrown.clear()
 
     def send(self, entries: np.ndarray) -> DeviceArray:
         """Queue the copy of a table's entries; gives their twin."""
         start, end = self._used, self._used + len(entries)
         if end > len(self._pinned):
-            # what is on its way from and to the old memory is kept alive by nobody else
-            self._device.stream.synchronize()
+            # what is on its way from the old memory, and to it, is kept alive by nobody else
+            self._outgrown.append((self._pinned, self._twin))
             self._pinned = cuda.pinned(2 * 24 * end).view(np.int64).reshape(-1, 3)
             self._twin = self._device.empty(self._pinned.shape, "int64")
         self._used = end
