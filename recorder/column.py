@@ -15,6 +15,9 @@ from detrec.recorder.schema import ArraySpec
 from detrec.recorder.store import Store
 from detrec.recorder.turned import copy_rows
 
+TOGETHER = 1 << 17
+"""Bytes that `keep_up` lets come together: to open their file takes as long as to write so many."""
+
 
 class Column:
     """The rows of one array. `digests` lists its files that will not change again.
@@ -56,7 +59,12 @@ class Column:
                 self._finish_chunk()
 
     def keep_up(self) -> None:
-        """Hash what was put, and store it where that takes no rewriting, so that a commit has less to do."""
+        """Hash what was put, and store it where that takes no rewriting, so that a commit has less to do.
+
+        Of little nothing is done: a few steps of few rows are brought up together.
+        """
+        if (self.rows - self._base - self._hashed) * self.spec.row_bytes < TOGETHER:
+            return
         self._feed()
         if not self.spec.compressed and self._store.patches_in_place:
             self.patch()

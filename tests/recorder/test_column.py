@@ -26,6 +26,7 @@ def test_threads_write_the_same_and_never_have_more_than_they_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(column, "WORTH", 1)
+    monkeypatch.setattr(column, "TOGETHER", 1)
     monkeypatch.setattr(column, "AHEAD", 2 * SPEC.chunk * SPEC.row_bytes)
     patch = LocalStore.patch
 
@@ -51,3 +52,22 @@ def test_threads_write_the_same_and_never_have_more_than_they_may(
     assert shared.tail() == alone.tail()
     assert len(shared.digests) == start // SPEC.chunk
     assert dict(files_of(tmp_path / "alone")) == dict(files_of(tmp_path / "threads"))
+
+
+def test_little_is_brought_up_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are fewer than is worth a file's opening wait in memory; a commit asks for them itself."""
+    monkeypatch.setattr(column, "TOGETHER", 2 * SPEC.row_bytes)
+    values = np.random.default_rng(7).integers(1, 2**63, (3, 3), dtype=np.uint64)
+    one = column_of(LocalStore(tmp_path), None)
+    kept = tmp_path / SPEC.key(0)
+    one.put(0, values[:1])
+    one.keep_up()
+    assert not kept.exists()
+    one.put(1, values[1:2])
+    one.keep_up()
+    assert kept.read_bytes()[: 2 * SPEC.row_bytes] == values[:2].tobytes()
+    one.put(2, values[2:])
+    one.keep_up()
+    assert one.unstored() == (2 * SPEC.row_bytes, 3 * SPEC.row_bytes)
+    one.patch()
+    assert kept.read_bytes()[: 3 * SPEC.row_bytes] == values.tobytes()
