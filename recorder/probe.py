@@ -17,7 +17,7 @@ from detrec.kernels.share import Share
 from detrec.recorder.steps import Record, StepWriter
 
 # outputs that are fingerprinted by one call, and the rows of a step up to which they are
-FEW, _FEW_ROWS = 8, 4
+FEW, _FEW_ROWS = 8, 16
 
 # the index of ops that are not
 _ALONE = -2
