@@ -1,6 +1,7 @@
 """The growing arrays of a trace on their way to the store."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from detrec.recorder.chunk_threads import ChunkThreads
 from detrec.recorder.column import Column
 from detrec.recorder.schema import TAIL, ArraySpec, tail_layout
 from detrec.recorder.store import Store
+
+# threads that close a trace: sixty small files, of which most of the time goes into the file system
+_CLOSING = 4
 
 
 class Columns:
@@ -43,8 +47,12 @@ class Columns:
 
     def seal(self) -> None:
         """Write all that is unfinished for good."""
-        for column in self.by_path.values():
-            column.seal()
+        columns = list(self.by_path.values())
+        # leaving it waits for what was begun, after Ctrl-C too: what then seals again is alone
+        with ThreadPoolExecutor(_CLOSING if self._threads else 1, "detrec-closing") as pool:
+            for _ in pool.map(Column.seal, columns):
+                pass
+        for column in columns:
             column.settle()
         if self._threads:
             self._threads.close()
