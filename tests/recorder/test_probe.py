@@ -199,7 +199,7 @@ def test_nothing_is_sketched_where_nobody_keeps_it() -> None:
 
 @pytest.mark.parametrize("few", [2, 16, 17])
 def test_outputs_that_last_are_fingerprinted_as_those_that_do_not(few: int) -> None:
-    """Of 2 and of 16 rows some at a time, of 17 one by one; neighbours, strangers among them, and what is left over."""
+    """Of 2 and 16 rows some at a time, of 17 one by one: neighbours, strangers between, what is left over."""
     names = ("embedding", *(f"{layer}.{op}" for layer in range(2) for op in ("a", "b", "c", "d", "e", "f")))
     ops, rng, given = (*names, "logits", "sampled"), np.random.default_rng(2), []
     step = Step(0, (Slice("a", 0, few, Kind.PREFILL, True),))
