@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.workload import Kept, Times, config_of, engine_of, keep_weights, timed
-from detrec.recorder.device_probe import DeviceProbe
 from detrec.recorder.levels import recorded_ops
-from detrec.recorder.record import manifest
+from detrec.recorder.record import manifest, open_probe
 from detrec.recorder.writer import TraceWriter
 
 VARIANTS = (
@@ -45,11 +44,10 @@ def run(args: argparse.Namespace, checkpoint: Kept, deterministic: bool, level: 
     if not level:
         return timed(engine.run(engine.own_scheduler()))
     names = recorded_ops(engine.op_names, level)
-    assert engine.device is not None
     with tempfile.TemporaryDirectory() as folder:
         about = {"manifest": manifest(config, engine), "requests": engine.requests, "ops": names}
         with TraceWriter(str(Path(folder) / "run.zarr"), **about) as writer:
-            probe = DeviceProbe(writer, names, engine.device)
+            probe = open_probe(writer, names, engine)
             return timed(engine.run(engine.own_scheduler(), probe, frozenset(names)), probe.finish)
 
 

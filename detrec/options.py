@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,11 @@ def _faults() -> list[str]:
     return list(FAULTS)
 
 
+def _fault(told: str) -> Any:
+    """--fault, with what its help says."""
+    return typer.Option("--fault", metavar="NAME", callback=_filled, autocompletion=_faults, help=told)
+
+
 Trace = Annotated[str, typer.Argument(help="A trace: a path or an fsspec URL.", metavar="RUN")]
 Sets = Annotated[
     list[str] | None,
@@ -38,24 +43,9 @@ MadeBySets = Annotated[
 ]
 FaultName = Annotated[
     str | None,
-    typer.Option(
-        "--fault",
-        metavar="NAME",
-        callback=_filled,
-        autocompletion=_faults,
-        help="Inject a known cause: NAME or NAME:KEY=VALUE,... as detrec faults lists them.",
-    ),
+    _fault("Inject a known cause: NAME or NAME:KEY=VALUE,... as detrec faults lists them."),
 ]
-MadeByFault = Annotated[
-    str | None,
-    typer.Option(
-        "--fault",
-        metavar="NAME",
-        callback=_filled,
-        autocompletion=_faults,
-        help="OTHER was replayed with this --fault.",
-    ),
-]
+MadeByFault = Annotated[str | None, _fault("OTHER was replayed with this --fault.")]
 Mode = Annotated[
     str,
     typer.Option(

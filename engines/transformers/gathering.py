@@ -135,7 +135,7 @@ class Gathering:
 
     def _listen(self, module: Any, taps: Sequence[Tap], layer: int) -> Callable[[], None]:
         """Have the module's forward tell of itself, as cheaply as can be; gives what undoes it."""
-        forward, own = module.forward, vars(module).get("forward")
+        forward = module.forward
         kernel = getattr(forward, "kernel", type(module).__name__)
         numbers = [(tap.entering, self._number(tap, tap.kernel or kernel)) for tap in taps]
         entering = next((number for enters, number in numbers if enters), None)
@@ -161,14 +161,7 @@ class Gathering:
                 self.tell()
             return output
 
-        def undo() -> None:
-            if own is None:
-                del module.forward
-            else:
-                module.forward = own
-
-        module.forward = listened
-        return undo
+        return library.stand_in(module, listened)
 
     def _number(self, tap: Tap, kernel: str, *, turned: bool = False) -> int:
         self._taps.append(replace(tap, kernel=kernel))

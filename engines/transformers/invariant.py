@@ -126,8 +126,7 @@ class Invariant:
             # the table of attentions is one for all models of the process
             return (ours if module in mine else theirs)(module, *args, **kwargs)
 
-        for module, forward in self._forwards.items():
-            module.forward = forward
+        undo = [library.stand_in(module, forward) for module, forward in self._forwards.items()]
         self._attention[name] = attention
         setattr(self._home, ROPE, self._rotate)
         try:
@@ -135,8 +134,8 @@ class Invariant:
         finally:
             setattr(self._home, ROPE, rope)
             del self._attention[name]
-            for module in self._forwards:
-                del module.forward
+            for each in undo:
+                each()
 
     def _made(self, model: Any, config: ModelConfig) -> Iterator[tuple[Any, Forward]]:
         norms, linears = [model.model.norm], [[model.lm_head]]

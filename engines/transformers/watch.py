@@ -182,7 +182,7 @@ class Watch:
 
     def _name_layer(self, index: int, attention: Any) -> Callable[[], None]:
         """While `attention` runs, its layer is known; gives what undoes this."""
-        forward, own = attention.forward, vars(attention).get("forward")
+        forward = attention.forward
 
         @functools.wraps(forward)
         def named(*args: Any, **kwargs: Any) -> Any:
@@ -192,5 +192,4 @@ class Watch:
             finally:
                 self._layer = -1
 
-        attention.forward = named
-        return lambda: setattr(attention, "forward", own) if own else delattr(attention, "forward")
+        return library.stand_in(attention, named)

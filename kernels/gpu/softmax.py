@@ -36,15 +36,21 @@ SCRATCH = PROGRAMS // min(PARTS.values()), WORDS
 
 
 @triton.jit
-def pair_sum(lanes, N: tl.constexpr):
-    """The sum of lanes [N], N a power of two: neighbours are added until one is left.
+def _partial_sums(lanes, N: tl.constexpr, LEFT: tl.constexpr):
+    """Lanes [N], N a power of two, of which neighbours are added until LEFT are left.
 
     Never a bare tl.sum over many lanes: its order would be the layout's.
     """
-    if N == 1:
-        return tl.sum(lanes, axis=0)
+    if N == LEFT:
+        return lanes
     else:  # noqa: RET505  Triton compiles one branch, and nothing that stands after both
-        return pair_sum(tl.sum(tl.reshape(lanes, [N // 2, 2]), axis=1), N // 2)
+        return _partial_sums(tl.sum(tl.reshape(lanes, [N // 2, 2]), axis=1), N // 2, LEFT)
+
+
+@triton.jit
+def _pair_sum(lanes, N: tl.constexpr):
+    """The sum of lanes [N]: neighbours are added until one is left."""
+    return tl.sum(_partial_sums(lanes, N, 1), axis=0)
 
 
 @triton.jit
@@ -68,7 +74,7 @@ def _softmax_kernel(
         mask = start + lane < n_cols
         x = tl.load(x_ptr + start + lane, mask=mask, other=0.0).to(tl.float32)
         lanes += tl.where(mask, exp32(x - highest), 0.0)
-    total = pair_sum(lanes, LANES)
+    total = _pair_sum(lanes, LANES)
 
     for start in range(0, n_cols, LANES):
         mask = start + lane < n_cols
@@ -104,15 +110,6 @@ def _widened(x, AGAIN: tl.constexpr):
 def _exp_below(x):
     """exp32 of x <= 0; of NaN anything."""
     return tl.where(x < EXP_MIN, 0.0, exp32_between(x))
-
-
-@triton.jit
-def _partial_sums(lanes, N: tl.constexpr, LEFT: tl.constexpr):
-    """`pair_sum`, ended when LEFT of N lanes are left."""
-    if N == LEFT:
-        return lanes
-    else:  # noqa: RET505
-        return _partial_sums(tl.sum(tl.reshape(lanes, [N // 2, 2]), axis=1), N // 2, LEFT)
 
 
 @triton.jit
@@ -207,7 +204,7 @@ def _shared_kernel(
         if LATE:
             following = _load(next_xs, start, n_cols, more, N, CHUNKS, LANES)
         # where the maximum is not finite the sum is NaN, which _exp_below hid
-        total = pair_sum(even + odd, WARPS // 2) + (highest - highest)
+        total = _pair_sum(even + odd, WARPS // 2) + (highest - highest)
 
         ys = out_ptr + tl.cast(row, tl.int64) * out_stride + start + tl.arange(0, N)
         for chunk in tl.static_range(CHUNKS):
